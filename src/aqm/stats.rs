@@ -1,0 +1,190 @@
+//! Counters of RFC 9332 §2.5.2.2 and the overload report of §2.5.2.3. Plain numbers, written by one thread, copied out
+//! whole.
+
+use super::Service;
+use crate::time::Span;
+
+/// Packets and the bytes that they occupy on the link (frame plus configured overhead).
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// Counts one packet of `bytes`.
+    pub fn add(&mut self, bytes: u32) {
+        self.packets += 1;
+        self.bytes += u64::from(bytes);
+    }
+}
+
+/// Why a packet was dropped by the egress.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub enum DropCause {
+    /// The AQM signalled congestion to a sender that does not understand marks.
+    Aqm,
+    /// The DualQ was saturated (p_CL >= 1): Classic drop applies to ECN packets as well (RFC 9332 §2.5.1.1).
+    Overload,
+    /// The shared buffer was full.
+    Tail,
+}
+
+impl DropCause {
+    /// All causes, in the order of the result object.
+    pub const ALL: [Self; 3] = [Self::Aqm, Self::Overload, Self::Tail];
+
+    /// `aqm`, `overload` or `tail`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Aqm => "aqm",
+            Self::Overload => "overload",
+            Self::Tail => "tail",
+        }
+    }
+}
+
+/// Which part of the AQM set CE.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub enum MarkCause {
+    /// The native L4S AQM asked for more than the coupling did.
+    Native,
+    /// The coupled probability p_CL.
+    Coupled,
+    /// The Classic probability p_C.
+    Classic,
+}
+
+impl MarkCause {
+    /// All causes.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Coupled, Self::Classic];
+
+    /// The `cause` label of the metrics: `step`, `coupled` or `pi2`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Native => "step",
+            Self::Coupled => "coupled",
+            Self::Classic => "pi2",
+        }
+    }
+}
+
+/// Upper edges of the queue-delay buckets in nanoseconds; one more bucket holds what is longer than the last edge.
+pub const DELAY_EDGES_NS: [u64; 14] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    15_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    1_000_000_000,
+];
+
+/// Cumulative counters of one queue. `arrived = forwarded + dropped + queued` holds after every call.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct QueueStats {
+    /// Offered to the egress and classified into this queue, tail drops included.
+    pub arrived: Tally,
+    /// Presented to the AQM, that is: taken from the queue while the AQM could have acted on them.
+    pub presented: Tally,
+    /// Sent on.
+    pub forwarded: Tally,
+    /// Changed to CE by us, by [`MarkCause`]. Packets that were CE already do not count.
+    pub marked: [u64; 3],
+    /// Dropped, by [`DropCause`] and then by 0 = Not-ECT (and non-IP), 1 = ECN-capable.
+    pub dropped: [[Tally; 2]; 3],
+    /// Sum of the queue delay of forwarded packets in nanoseconds.
+    pub delay_sum_ns: u64,
+    /// Longest queue delay of a forwarded packet since [`QueueStats::reset_max`].
+    pub delay_max: Span,
+}
+
+impl QueueStats {
+    /// Packets changed to CE, whatever the cause.
+    pub fn marked_total(&self) -> u64 {
+        self.marked.iter().sum()
+    }
+
+    /// Packets dropped for one cause.
+    pub fn dropped_for(&self, cause: DropCause) -> Tally {
+        let [not_ect, ect] = self.dropped[cause as usize];
+        Tally { packets: not_ect.packets + ect.packets, bytes: not_ect.bytes + ect.bytes }
+    }
+
+    /// Packets dropped, whatever the cause.
+    pub fn dropped_total(&self) -> Tally {
+        DropCause::ALL.iter().fold(Tally::default(), |sum, &c| {
+            let one = self.dropped_for(c);
+            Tally { packets: sum.packets + one.packets, bytes: sum.bytes + one.bytes }
+        })
+    }
+
+    /// Starts a new maximum, at the edge of a telemetry window.
+    pub fn reset_max(&mut self) {
+        self.delay_max = Span::ZERO;
+    }
+}
+
+/// Packets and bytes waiting in a queue.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Backlog {
+    /// Packets.
+    pub packets: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// The overload report of RFC 9332 §2.5.2.3: saturation with hysteresis, so that one episode is one report.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct OverloadStats {
+    /// An episode is going on.
+    pub active: bool,
+    /// Episodes that have begun.
+    pub episodes: u64,
+    /// Time spent in episodes, the current one included.
+    pub total: Span,
+}
+
+/// The probabilities of RFC 9332 Appendix A at one moment, each in 0..=1.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Probabilities {
+    /// p', the base probability.
+    pub base: f64,
+    /// p_CL = min(k p', 1), the coupled L4S marking probability.
+    pub coupled: f64,
+    /// p_C = p'^2, the Classic dropping or marking probability.
+    pub classic: f64,
+}
+
+/// Everything that an egress knows about itself at one moment.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Counters by [`Service::index`].
+    pub queues: [QueueStats; 2],
+    /// What waits, by [`Service::index`].
+    pub backlog: [Backlog; 2],
+    /// Sojourn so far of the packet at the head, by [`Service::index`]; zero if empty.
+    pub head_delay: [Span; 2],
+    /// Probabilities in force.
+    pub p: Probabilities,
+    /// The overload report.
+    pub overload: OverloadStats,
+    /// Most bytes that both queues together may hold.
+    pub limit_bytes: u64,
+}
+
+impl Snapshot {
+    /// Counters of one queue.
+    pub const fn queue(&self, service: Service) -> &QueueStats {
+        &self.queues[service.index()]
+    }
+}
