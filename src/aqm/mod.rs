@@ -1,9 +1,36 @@
 //! Active queue management over opaque handles: RFC 9332's DualQ and the disciplines it is compared with.
 //!
 //! Nothing here reads a clock, touches a packet's bytes, or allocates once built. A driver says when a packet arrived
-//! and what its ECN field was, and is told what to do with it.
+//! and what its ECN field was, and is told what to do with it. All AQM arithmetic of the project is in this folder.
+//!
+//! | module | RFC 9332 |
+//! |---|---|
+//! | [`classify`] | which queue, which signal: §2.3, §2.5.1.1; RFC 9331 §5 |
+//! | [`pi2`] | the base probability p': §2.4, Appendix A figure 8 |
+//! | [`coupling`] | p_C = p'^2, p_CL = k p', saturation: §2.4, eq. (1)-(4) |
+//! | [`laqm`] | the native L4S AQM: ramp or step, Appendix A figure 5 |
+//! | [`chance`] | turning a probability into yes or no, Appendix A figure 4 (`recur`) |
+//! | [`schedule`] | conditional priority: §2.2, §4.2.1 |
+//! | [`dualq`] | the above joined: Appendix A figures 2-7 |
+//! | [`single`], [`codel`] | comparison disciplines with one queue |
 
+pub mod chance;
+pub mod classify;
+pub mod codel;
+pub mod coupling;
+pub mod dualq;
+pub mod laqm;
+pub mod params;
+pub mod pi2;
+pub mod queue;
+pub mod schedule;
+pub mod single;
 pub mod stats;
+
+use crate::time::{Instant, Span};
+use crate::wire::Ecn;
+use params::{Discipline, Knobs};
+use stats::{DropCause, Snapshot};
 
 /// Which of the two queues of a DualQ a packet is in (RFC 9332 §2.3).
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
@@ -28,6 +55,138 @@ impl Service {
         match self {
             Self::L4s => "l",
             Self::Classic => "c",
+        }
+    }
+}
+
+/// What an AQM knows of a packet.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct PacketMeta {
+    /// Bytes that the packet occupies on the link, 1..=65535.
+    pub len: u16,
+    /// Its ECN field; [`Ecn::NotEct`] if it is not IP.
+    pub ecn: Ecn,
+    /// It carries the NQB code point (DSCP 45, RFC 9956).
+    pub nqb: bool,
+    /// It is an IP packet. What is not (ARP, STP, ...) is never dropped or marked by an AQM, only by a full buffer.
+    pub ip: bool,
+    /// A hash of its flow. No AQM here uses it; telemetry counts flows with it.
+    pub flow: u32,
+}
+
+/// A packet on its way out of an AQM.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Packet<H> {
+    /// The driver's handle.
+    pub handle: H,
+    /// Bytes on the link.
+    pub len: u16,
+    /// The ECN field that it arrived with.
+    pub ecn: Ecn,
+    /// The queue that it was in.
+    pub service: Service,
+    /// How long it was in there.
+    pub sojourn: Span,
+}
+
+/// What to do with a packet that left a queue.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use = "a departure owns a packet: send it, mark and send it, or recycle it"]
+pub enum Departure<H> {
+    /// Send it as it is.
+    Forward(Packet<H>),
+    /// Set CE and send it. Never returned for a packet that is CE already or is Not-ECT.
+    Mark(Packet<H>),
+    /// Recycle it.
+    Drop(Packet<H>, DropCause),
+}
+
+/// One egress queue structure with its AQM, whichever discipline was configured.
+#[derive(Debug)]
+pub enum Aqm<H> {
+    /// RFC 9332.
+    DualQ(Box<dualq::DualQ<H>>),
+    /// One queue.
+    Single(Box<single::SingleQueue<H>>),
+}
+
+impl<H> Aqm<H> {
+    /// Builds the discipline; every buffer it will ever use is allocated here.
+    pub fn new(discipline: &Discipline) -> Self {
+        match discipline {
+            Discipline::DualQ(p) => Self::DualQ(Box::new(dualq::DualQ::new(p))),
+            Discipline::Single(p) => Self::Single(Box::new(single::SingleQueue::new(p))),
+        }
+    }
+
+    /// Offers a packet that arrived at `now`. A full buffer gives the handle back; the tail drop is counted.
+    pub fn enqueue(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
+        match self {
+            Self::DualQ(q) => q.enqueue(handle, meta, now),
+            Self::Single(q) => q.enqueue(handle, meta, now),
+        }
+    }
+
+    /// Takes the next packet as the link becomes free at `now`, with a verdict. Call again after a drop.
+    pub fn dequeue(&mut self, now: Instant) -> Option<Departure<H>> {
+        match self {
+            Self::DualQ(q) => q.dequeue(now),
+            Self::Single(q) => q.dequeue(now),
+        }
+    }
+
+    /// Takes any waiting packet out without a verdict; it stays counted as queued.
+    pub fn drain_one(&mut self) -> Option<H> {
+        match self {
+            Self::DualQ(q) => q.drain_one(),
+            Self::Single(q) => q.drain_one(),
+        }
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::DualQ(q) => q.is_empty(),
+            Self::Single(q) => q.is_empty(),
+        }
+    }
+
+    /// Brings the base probability up to `now` on its absolute grid. `enqueue` and `dequeue` do this themselves.
+    pub fn advance(&mut self, now: Instant) {
+        match self {
+            Self::DualQ(q) => q.advance(now),
+            Self::Single(q) => q.advance(now),
+        }
+    }
+
+    /// Sets the parameters that a controller may set. Disciplines without them ignore the call.
+    pub fn apply(&mut self, knobs: &Knobs) {
+        if let Self::DualQ(q) = self {
+            q.apply(knobs);
+        }
+    }
+
+    /// Changes how many bytes may wait. Packets that wait already stay.
+    pub fn set_limit_bytes(&mut self, limit: u64) {
+        match self {
+            Self::DualQ(q) => q.set_limit_bytes(limit),
+            Self::Single(q) => q.set_limit_bytes(limit),
+        }
+    }
+
+    /// Everything the discipline knows about itself at `now`.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        match self {
+            Self::DualQ(q) => q.snapshot(now),
+            Self::Single(q) => q.snapshot(now),
+        }
+    }
+
+    /// Starts new per-window maxima.
+    pub fn reset_window(&mut self) {
+        match self {
+            Self::DualQ(q) => q.reset_window(),
+            Self::Single(q) => q.reset_window(),
         }
     }
 }

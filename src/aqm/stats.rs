@@ -2,7 +2,8 @@
 //! whole.
 
 use super::Service;
-use crate::time::Span;
+use crate::time::{Instant, Span};
+use crate::wire::Ecn;
 
 /// Packets and the bytes that they occupy on the link (frame plus configured overhead).
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
@@ -15,7 +16,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one packet of `bytes`.
-    pub fn add(&mut self, bytes: u32) {
+    pub fn add(&mut self, bytes: u16) {
         self.packets += 1;
         self.bytes += u64::from(bytes);
     }
@@ -94,7 +95,7 @@ pub const DELAY_EDGES_NS: [u64; 14] = [
 pub struct QueueStats {
     /// Offered to the egress and classified into this queue, tail drops included.
     pub arrived: Tally,
-    /// Presented to the AQM, that is: taken from the queue while the AQM could have acted on them.
+    /// Presented to the AQM: taken from the queue for a verdict, whether or not the AQM may signal to them.
     pub presented: Tally,
     /// Sent on.
     pub forwarded: Tally,
@@ -186,5 +187,117 @@ impl Snapshot {
     /// Counters of one queue.
     pub const fn queue(&self, service: Service) -> &QueueStats {
         &self.queues[service.index()]
+    }
+}
+
+/// The counters while they are being written: every packet passes `arrived`, and then exactly one of `dropped` and
+/// `forwarded` unless it waits.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// `presented` is filled in by [`Ledger::stats`].
+    queues: [QueueStats; 2],
+}
+
+impl Ledger {
+    /// The counters. What was presented to the AQM is what it forwarded or dropped.
+    pub(super) fn stats(&self) -> [QueueStats; 2] {
+        self.queues.map(|q| {
+            let verdicts = [q.forwarded, q.dropped_for(DropCause::Aqm), q.dropped_for(DropCause::Overload)];
+            let presented = Tally {
+                packets: verdicts.iter().map(|t| t.packets).sum(),
+                bytes: verdicts.iter().map(|t| t.bytes).sum(),
+            };
+            QueueStats { presented, ..q }
+        })
+    }
+
+    pub(super) fn arrived(&mut self, service: Service, len: u16) {
+        self.queues[service.index()].arrived.add(len);
+    }
+
+    pub(super) fn marked(&mut self, service: Service, cause: MarkCause) {
+        self.queues[service.index()].marked[cause as usize] += 1;
+    }
+
+    pub(super) fn dropped(&mut self, service: Service, len: u16, ecn: Ecn, cause: DropCause) {
+        self.queues[service.index()].dropped[cause as usize][usize::from(ecn.is_ect())].add(len);
+    }
+
+    pub(super) fn forwarded(&mut self, service: Service, len: u16, sojourn: Span) {
+        let q = &mut self.queues[service.index()];
+        q.forwarded.add(len);
+        q.delay_sum_ns += sojourn.as_nanos();
+        q.delay_max = q.delay_max.max(sojourn);
+    }
+
+    pub(super) fn reset_window(&mut self) {
+        for q in &mut self.queues {
+            q.reset_max();
+        }
+    }
+}
+
+/// How long the coupling must stay below saturation before an overload episode is over: p' wanders across the threshold
+/// while an overload lasts, and one overload should be one report (RFC 9332 §2.5.2.3).
+pub const OVERLOAD_CLEAR: Span = Span::from_secs(1);
+
+/// Turns saturation, seen once an update, into episodes.
+#[derive(Debug, Default)]
+pub(super) struct Overload {
+    episodes: u64,
+    finished: Span,
+    /// First and last saturated moment of the current episode.
+    current: Option<(Instant, Instant)>,
+}
+
+impl Overload {
+    pub(super) fn observe(&mut self, saturated: bool, now: Instant) {
+        match (&mut self.current, saturated) {
+            (None, false) => {}
+            (None, true) => {
+                self.episodes += 1;
+                self.current = Some((now, now));
+            }
+            (Some((_, last)), true) => *last = now,
+            (Some((first, last)), false) => {
+                if now.since(*last) >= OVERLOAD_CLEAR {
+                    self.finished = self.finished + last.since(*first);
+                    self.current = None;
+                }
+            }
+        }
+    }
+
+    pub(super) fn stats(&self) -> OverloadStats {
+        let running = self.current.map_or(Span::ZERO, |(first, last)| last.since(first));
+        OverloadStats {
+            active: self.current.is_some(),
+            episodes: self.episodes,
+            total: self.finished + running,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9332 §2.5.2.3: reports do not flap.
+    #[test]
+    fn an_overload_that_wavers_is_one_episode() {
+        let mut o = Overload::default();
+        for ms in (0..5_000).step_by(16) {
+            o.observe((ms / 160) % 2 == 0, Instant::from_millis(ms));
+        }
+        let s = o.stats();
+        assert_eq!((s.active, s.episodes), (true, 1));
+        for ms in (5_000..7_000).step_by(16) {
+            o.observe(false, Instant::from_millis(ms));
+        }
+        let s = o.stats();
+        assert_eq!((s.active, s.episodes), (false, 1));
+        assert_eq!(s.total, Span::from_millis(4_944), "to the last saturated update");
+        o.observe(true, Instant::from_millis(8_000));
+        assert_eq!(o.stats().episodes, 2);
     }
 }

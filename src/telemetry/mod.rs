@@ -1,6 +1,13 @@
 //! What an egress tells the outside once a window: plain fixed-size data, copied whole, never a reference into the
 //! packet path.
 
+pub mod delays;
+pub mod frames;
+
+pub use frames::FrameCounts;
+
+use core::fmt;
+
 use crate::aqm::stats::Snapshot;
 use crate::time::{Instant, Span};
 use crate::units::BitRate;
@@ -20,4 +27,40 @@ pub struct TelemetryWindow {
     pub capacity_bits: u64,
     /// The egress at the close.
     pub egress: Snapshot,
+}
+
+/// One of the two directions of a bridge, each with its own bottleneck.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub enum Direction {
+    /// Frames received on the left port.
+    LeftToRight,
+    /// Frames received on the right port.
+    RightToLeft,
+}
+
+impl Direction {
+    /// Both directions.
+    pub const BOTH: [Self; 2] = [Self::LeftToRight, Self::RightToLeft];
+
+    /// 0 for left to right, 1 for right to left.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// `left_to_right` or `right_to_left`, as metrics and result files spell it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::LeftToRight => "left_to_right",
+            Self::RightToLeft => "right_to_left",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LeftToRight => "left to right",
+            Self::RightToLeft => "right to left",
+        })
+    }
 }

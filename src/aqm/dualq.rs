@@ -1,0 +1,227 @@
+//! The DualQ Coupled AQM of RFC 9332 with DualPI2 (Appendix A), sans I/O.
+//!
+//! The verdict falls at departure. Ticks of the base probability are made lazily but exactly: before a queue changes,
+//! every grid point that has passed is computed with the head delays of its own time.
+
+use super::chance::{Chance, Fixed};
+use super::classify::{self, Signal};
+use super::coupling::Coupling;
+use super::laqm::LAqm;
+use super::params::{DualQParams, Knobs, LAqmParams, MTU_BYTES};
+use super::pi2::Pi2;
+use super::queue::{Entry, Fifo};
+use super::schedule::Scheduler;
+use super::stats::{DropCause, Ledger, MarkCause, Overload, Snapshot};
+use super::{Departure, PacketMeta, Service};
+use crate::time::{Instant, Span};
+use crate::wire::Ecn;
+
+/// Two coupled queues.
+#[derive(Debug)]
+pub struct DualQ<H> {
+    queues: [Fifo<H>; 2],
+    pi: Pi2,
+    coupling: Coupling,
+    l_aqm: LAqm,
+    min_l_packets: u32,
+    scheduler: Scheduler,
+    chances: Chances,
+    nqb: bool,
+    limit_bytes: u64,
+    limit_packets: u32,
+    overload: Overload,
+    ledger: Ledger,
+}
+
+/// One stream of decisions per kind of signal, so that the share that each takes is exact by itself.
+#[derive(Debug)]
+struct Chances {
+    l4s: Chance,
+    l4s_saturated: Chance,
+    classic: Chance,
+    /// What is in a queue where its ECN field does not belong: NQB in L, ECT(1) in C.
+    steered: Chance,
+}
+
+impl<H> DualQ<H> {
+    /// Builds the queues; no memory is taken later.
+    pub fn new(params: &DualQParams) -> Self {
+        let capacity = params.limit.packets;
+        Self {
+            queues: [Fifo::with_capacity(capacity), Fifo::with_capacity(capacity)],
+            pi: Pi2::new(params.pi),
+            coupling: Coupling::new(params.coupling),
+            l_aqm: LAqm::new(params.l_aqm),
+            min_l_packets: params.min_l_packets,
+            scheduler: Scheduler::new(params.schedule),
+            chances: Chances {
+                l4s: Chance::new(params.chance, 0),
+                l4s_saturated: Chance::new(params.chance, 1),
+                classic: Chance::new(params.chance, 2),
+                steered: Chance::new(params.chance, 3),
+            },
+            nqb: params.nqb,
+            limit_bytes: params.limit.bytes,
+            limit_packets: capacity,
+            overload: Overload::default(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// See [`super::Aqm::enqueue`]. RFC 9332 Appendix A figure 3.
+    pub fn enqueue(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
+        self.advance(now);
+        let service = classify::service(&meta, self.nqb);
+        self.ledger.arrived(service, meta.len);
+        let packets = self.queues[0].packets() + self.queues[1].packets();
+        if self.bytes() + u64::from(MTU_BYTES) > self.limit_bytes || packets >= self.limit_packets {
+            self.ledger.dropped(service, meta.len, meta.ecn, DropCause::Tail);
+            return Err(handle);
+        }
+        let queue = &mut self.queues[service.index()];
+        let found_company = queue.packets() >= self.min_l_packets;
+        queue.push(Entry::new(handle, meta, now, found_company));
+        Ok(())
+    }
+
+    /// See [`super::Aqm::dequeue`]. RFC 9332 Appendix A figures 4 to 7.
+    pub fn dequeue(&mut self, now: Instant) -> Option<Departure<H>> {
+        self.advance(now);
+        let [l, c] = self.queues.each_ref().map(Fifo::head_arrival);
+        let service = self.scheduler.pick(l, c)?;
+        let entry = self.queues[service.index()].pop()?;
+        let sojourn = now.since(entry.arrival);
+        match self.verdict(&entry, service, sojourn) {
+            Verdict::Drop(cause) => {
+                self.ledger.dropped(service, entry.len, entry.ecn, cause);
+                Some(Departure::Drop(entry.depart(service, sojourn), cause))
+            }
+            verdict => {
+                self.scheduler.sent(service, entry.len, l.is_some() && c.is_some());
+                self.ledger.forwarded(service, entry.len, sojourn);
+                match verdict {
+                    Verdict::Mark(cause) if entry.ecn != Ecn::Ce => {
+                        self.ledger.marked(service, cause);
+                        Some(Departure::Mark(entry.depart(service, sojourn)))
+                    }
+                    _ => Some(Departure::Forward(entry.depart(service, sojourn))),
+                }
+            }
+        }
+    }
+
+    /// Decides on a packet that has been taken from its queue.
+    fn verdict(&mut self, entry: &Entry<H>, service: Service, sojourn: Span) -> Verdict {
+        // The PI2 part is off while less than two MTU wait: no queue of that size is worth a signal.
+        let small = self.bytes() < 2 * u64::from(MTU_BYTES);
+        let (p_c, p_cl, saturated) = if small {
+            (0, 0, false)
+        } else {
+            (self.coupling.p_c, self.coupling.p_cl, self.coupling.saturated)
+        };
+        let drop_cause = if saturated { DropCause::Overload } else { DropCause::Aqm };
+        match classify::signal(service, entry.ecn, entry.is_ip(), saturated) {
+            Signal::Exempt => Verdict::Forward,
+            Signal::MarkL4s => {
+                let native = if entry.found_company() { self.l_aqm.probability(sojourn) } else { 0 };
+                let cause = if native > p_cl { MarkCause::Native } else { MarkCause::Coupled };
+                Verdict::mark_if(self.chances.l4s.fires(native.max(p_cl)), cause)
+            }
+            Signal::DropClassicElseMark => {
+                if self.chances.l4s_saturated.fires(p_c) {
+                    Verdict::Drop(drop_cause)
+                } else {
+                    Verdict::Mark(MarkCause::Coupled)
+                }
+            }
+            Signal::MarkCoupled => Verdict::mark_if(self.chances.steered.fires(p_cl), MarkCause::Coupled),
+            Signal::MarkClassic => {
+                Verdict::mark_if(self.classic_chance(service).fires(p_c), MarkCause::Classic)
+            }
+            Signal::DropClassic => Verdict::drop_if(self.classic_chance(service), p_c, drop_cause),
+        }
+    }
+
+    fn classic_chance(&mut self, service: Service) -> &mut Chance {
+        match service {
+            Service::Classic => &mut self.chances.classic,
+            Service::L4s => &mut self.chances.steered,
+        }
+    }
+
+    /// See [`super::Aqm::advance`]: the delay of an update is the larger of both head delays (RFC 9332 Appendix A
+    /// figure 8), so that an overloaded L queue raises p' although C is empty.
+    pub fn advance(&mut self, now: Instant) {
+        let [l, c] = &self.queues;
+        if self.pi.advance(now, |at| l.head_delay(at).max(c.head_delay(at))) {
+            self.coupling.set(self.pi.p());
+            self.overload.observe(self.coupling.saturated, now);
+        }
+    }
+
+    /// See [`super::Aqm::apply`].
+    pub fn apply(&mut self, knobs: &Knobs) {
+        self.pi.retune(knobs.target, knobs.gain);
+        self.l_aqm = LAqm::new(LAqmParams::Ramp {
+            min: knobs.ramp_min,
+            width: Span::from_nanos(knobs.ramp_min.as_nanos() / 2),
+        });
+        if knobs.feed_forward != 1.0 {
+            self.pi.feed_forward(knobs.feed_forward);
+            self.coupling.set(self.pi.p());
+        }
+    }
+
+    /// See [`super::Aqm::set_limit_bytes`].
+    pub fn set_limit_bytes(&mut self, limit: u64) {
+        self.limit_bytes = limit;
+    }
+
+    /// See [`super::Aqm::drain_one`].
+    pub fn drain_one(&mut self) -> Option<H> {
+        self.queues.iter_mut().find_map(Fifo::pop).map(|e| e.handle)
+    }
+
+    /// Both queues are empty.
+    pub fn is_empty(&self) -> bool {
+        self.queues.iter().all(Fifo::is_empty)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.queues[0].bytes() + self.queues[1].bytes()
+    }
+
+    /// See [`super::Aqm::snapshot`].
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        Snapshot {
+            queues: self.ledger.stats(),
+            backlog: [self.queues[0].backlog(), self.queues[1].backlog()],
+            head_delay: [self.queues[0].head_delay(now), self.queues[1].head_delay(now)],
+            p: self.coupling.probabilities(),
+            overload: self.overload.stats(),
+            limit_bytes: self.limit_bytes,
+        }
+    }
+
+    /// See [`super::Aqm::reset_window`].
+    pub fn reset_window(&mut self) {
+        self.ledger.reset_window();
+    }
+}
+
+#[derive(Copy, Clone, Debug)]
+enum Verdict {
+    Forward,
+    Mark(MarkCause),
+    Drop(DropCause),
+}
+
+impl Verdict {
+    const fn mark_if(fired: bool, cause: MarkCause) -> Self {
+        if fired { Self::Mark(cause) } else { Self::Forward }
+    }
+
+    fn drop_if(chance: &mut Chance, p: Fixed, cause: DropCause) -> Self {
+        if chance.fires(p) { Self::Drop(cause) } else { Self::Forward }
+    }
+}

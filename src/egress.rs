@@ -1,0 +1,361 @@
+//! The bottleneck of one direction: a shaper in front of which a discipline queues. Sans I/O: the forwarder and the
+//! simulator drive it through the same five calls, [`on_packet`](Egress::on_packet), [`poll`](Egress::poll),
+//! [`poll_timeout`](Egress::poll_timeout), [`take_window`](Egress::take_window) and [`apply`](Egress::apply).
+//!
+//! It owns what waits and nothing else. It must not know where handles come from.
+
+use crate::aqm::params::{Discipline, Knobs, MTU_BYTES};
+use crate::aqm::{Aqm, Departure, PacketMeta};
+use crate::telemetry::TelemetryWindow;
+use crate::time::{Instant, Span};
+use crate::units::BitRate;
+
+/// How far the shaper may lag behind its schedule and still catch up. A driver that wakes late sends what was due, so
+/// that the long-run rate is exact; a driver that was away for longer than this does not burst at line rate for as
+/// long as it was away.
+pub const CATCH_UP: Span = Span::from_millis(5);
+
+/// What one egress is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EgressConfig {
+    /// Rate of the link that is shaped.
+    pub rate: BitRate,
+    /// Bytes that the link adds to each frame (preamble, FCS, encapsulation), or takes away. -64..=256.
+    pub overhead: i32,
+    /// Least bytes that a packet occupies on the link, after `overhead`.
+    pub mpu: u32,
+    /// Most bytes that wait; takes precedence over the discipline's own.
+    pub limit: LimitRule,
+    /// What queues them.
+    pub discipline: Discipline,
+}
+
+/// How many bytes may wait.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum LimitRule {
+    /// What the link sends in this time at the rate in force; never under 30 MTU.
+    Time(Span),
+    /// This many, whatever the rate; never under 30 MTU.
+    Bytes(u64),
+}
+
+impl LimitRule {
+    /// RFC 9332 Appendix A: 250 ms.
+    pub const DEFAULT: Self = Self::Time(Span::from_millis(250));
+
+    /// The limit in bytes at a rate.
+    pub fn bytes(self, rate: BitRate) -> u64 {
+        let bytes = match self {
+            Self::Time(t) => rate.bytes_in(t),
+            Self::Bytes(b) => b,
+        };
+        bytes.max(30 * u64::from(MTU_BYTES))
+    }
+}
+
+/// One direction's bottleneck.
+#[derive(Debug)]
+pub struct Egress<H> {
+    aqm: Aqm<H>,
+    shaper: Shaper,
+    overhead: i32,
+    mpu: u32,
+    limit: LimitRule,
+    windows: u64,
+    window_start: Instant,
+}
+
+impl<H> Egress<H> {
+    /// An idle egress at `now`.
+    pub fn new(config: &EgressConfig, now: Instant) -> Self {
+        let mut aqm = Aqm::new(&config.discipline);
+        aqm.set_limit_bytes(config.limit.bytes(config.rate));
+        aqm.advance(now);
+        Self {
+            aqm,
+            shaper: Shaper::new(config.rate, now),
+            overhead: config.overhead,
+            mpu: config.mpu,
+            limit: config.limit,
+            windows: 0,
+            window_start: now,
+        }
+    }
+
+    /// Bytes that a frame of `frame_len` occupies on the link.
+    pub fn link_bytes(&self, frame_len: usize) -> u16 {
+        let with_overhead =
+            i64::try_from(frame_len).unwrap_or(i64::MAX).saturating_add(i64::from(self.overhead));
+        with_overhead.max(i64::from(self.mpu)).clamp(1, i64::from(u16::MAX)) as u16
+    }
+
+    /// Offers a packet that arrived at `now`. `meta.len` is [`Egress::link_bytes`] of its frame. A full buffer gives the
+    /// handle back to be recycled, and counts it.
+    pub fn on_packet(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
+        if self.aqm.is_empty() {
+            self.shaper.wake(now);
+        }
+        self.aqm.enqueue(handle, meta, now)
+    }
+
+    /// The next packet that the link has time for at `now`, with what to do with it. Call until `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<Departure<H>> {
+        if !self.shaper.is_free(now) {
+            return None;
+        }
+        let departure = self.aqm.dequeue(now)?;
+        match &departure {
+            Departure::Forward(p) | Departure::Mark(p) => self.shaper.sent(p.len),
+            Departure::Drop(..) => {}
+        }
+        Some(departure)
+    }
+
+    /// When [`Egress::poll`] will have something; `None` while nothing waits.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.aqm.is_empty()).then_some(self.shaper.free_at)
+    }
+
+    /// Closes the telemetry window that began at the last call (or at the start).
+    pub fn take_window(&mut self, now: Instant) -> TelemetryWindow {
+        self.aqm.advance(now);
+        let window = TelemetryWindow {
+            id: self.windows,
+            end: now,
+            span: now.since(self.window_start),
+            rate: self.shaper.rate,
+            capacity_bits: self.shaper.capacity_bits(now),
+            egress: self.aqm.snapshot(now),
+        };
+        self.aqm.reset_window();
+        self.windows += 1;
+        self.window_start = now;
+        window
+    }
+
+    /// Puts a controller's parameters in force, from the next update of p' and the next packet on.
+    pub fn apply(&mut self, knobs: &Knobs, now: Instant) {
+        self.aqm.advance(now);
+        self.aqm.apply(knobs);
+    }
+
+    /// Changes the rate from `now` on. The packet being sent ends when it would have.
+    pub fn set_rate(&mut self, rate: BitRate, now: Instant) {
+        self.shaper.set_rate(rate, now);
+        self.aqm.set_limit_bytes(self.limit.bytes(rate));
+    }
+
+    /// The rate in force.
+    pub const fn rate(&self) -> BitRate {
+        self.shaper.rate
+    }
+
+    /// Takes a waiting packet out without a verdict or an account, for a driver that shuts down.
+    pub fn drain_one(&mut self) -> Option<H> {
+        self.aqm.drain_one()
+    }
+}
+
+/// When the link is free. Sending time is exact to the nanosecond fraction: the remainder of every division is carried.
+#[derive(Debug)]
+struct Shaper {
+    rate: BitRate,
+    per_bit: Divisor,
+    free_at: Instant,
+    /// Carried remainder of transmission times, in 1/rate nanoseconds.
+    remainder: u64,
+    capacity: Capacity,
+}
+
+/// Exact division by the rate without a division: a packet's transmission time is the longest chain of instructions
+/// that the next packet waits for.
+#[derive(Copy, Clone, Debug)]
+struct Divisor {
+    value: u64,
+    /// 2^64 / value, rounded down.
+    reciprocal: u64,
+}
+
+impl Divisor {
+    /// For a `value` of 2 at least.
+    fn new(value: u64) -> Self {
+        Self { value, reciprocal: ((1_u128 << 64) / u128::from(value)) as u64 }
+    }
+
+    /// Quotient and remainder. The product with the reciprocal is less than the quotient by under
+    /// dividend / 2^64 + 1, so by at most one when rounded down.
+    #[inline]
+    const fn divide(self, dividend: u64) -> (u64, u64) {
+        let quotient = ((dividend as u128 * self.reciprocal as u128) >> 64) as u64;
+        let remainder = dividend - quotient * self.value;
+        if remainder >= self.value { (quotient + 1, remainder - self.value) } else { (quotient, remainder) }
+    }
+}
+
+/// The integral of the rate.
+#[derive(Debug)]
+struct Capacity {
+    since: Instant,
+    /// Bits x 10^9 of the stretches at earlier rates.
+    settled: u128,
+}
+
+impl Shaper {
+    fn new(rate: BitRate, now: Instant) -> Self {
+        let per_bit = Divisor::new(rate.as_bps());
+        Self { rate, per_bit, free_at: now, remainder: 0, capacity: Capacity { since: now, settled: 0 } }
+    }
+
+    fn is_free(&mut self, now: Instant) -> bool {
+        self.free_at = self.free_at.max(now - CATCH_UP);
+        self.free_at <= now
+    }
+
+    /// A packet meets an idle link: time that passed unused is gone.
+    fn wake(&mut self, now: Instant) {
+        if self.free_at < now {
+            self.free_at = now;
+            self.remainder = 0;
+        }
+    }
+
+    fn sent(&mut self, bytes: u16) {
+        let bit_ns = u64::from(bytes) * 8 * 1_000_000_000 + self.remainder;
+        let (ns, remainder) = self.per_bit.divide(bit_ns);
+        self.free_at += Span::from_nanos(ns);
+        self.remainder = remainder;
+    }
+
+    fn set_rate(&mut self, rate: BitRate, now: Instant) {
+        self.capacity.settled += self.bits_e9_since(now);
+        self.capacity.since = now;
+        self.rate = rate;
+        self.per_bit = Divisor::new(rate.as_bps());
+        self.remainder = 0;
+    }
+
+    fn bits_e9_since(&self, now: Instant) -> u128 {
+        u128::from(self.rate.as_bps()) * u128::from(now.since(self.capacity.since).as_nanos())
+    }
+
+    fn capacity_bits(&self, now: Instant) -> u64 {
+        ((self.capacity.settled + self.bits_e9_since(now)) / 1_000_000_000) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aqm::params::{Law, Limit, SingleParams};
+    use crate::wire::Ecn;
+
+    fn config(mbps: u64) -> EgressConfig {
+        let rate = BitRate::from_mbps(mbps);
+        EgressConfig {
+            rate,
+            overhead: 0,
+            mpu: 0,
+            limit: LimitRule::DEFAULT,
+            discipline: Discipline::Single(SingleParams { law: Law::TailDrop, limit: Limit::for_rate(rate) }),
+        }
+    }
+
+    fn meta(len: u16) -> PacketMeta {
+        PacketMeta { len, ecn: Ecn::NotEct, nqb: false, ip: true, flow: 0 }
+    }
+
+    /// The quotient is the hardware's for every length, at rates around powers of two and at both ends, and where the
+    /// carried remainder is largest.
+    #[test]
+    fn division_by_reciprocal_is_exact() {
+        let powers = (14..=38).map(|n| 1_u64 << n).flat_map(|p| [p - 1, p, p + 1]);
+        for rate in powers.chain([10_000, 37_000_000, 399_999_999_999, 400_000_000_000, 2, 3]) {
+            let d = Divisor::new(rate);
+            for bytes in (0..=65_535_u64).step_by(7).chain([65_535]) {
+                for dividend in [bytes * 8_000_000_000, bytes * 8_000_000_000 + rate - 1, bytes * rate, bytes]
+                {
+                    assert_eq!(d.divide(dividend), (dividend / rate, dividend % rate), "{dividend} / {rate}");
+                }
+            }
+        }
+        assert_eq!(Divisor::new(3).divide(u64::MAX), (u64::MAX / 3, 0));
+    }
+
+    /// 1514 bytes at 40 Mbit/s last 302.8 us.
+    #[test]
+    fn transmission_time_is_length_over_rate() {
+        let mut e = Egress::new(&config(40), Instant::ZERO);
+        assert_eq!(e.poll_timeout(), None);
+        for i in 0..2 {
+            e.on_packet(i, meta(1514), Instant::ZERO).unwrap();
+        }
+        assert!(e.poll(Instant::ZERO).is_some());
+        assert_eq!(e.poll_timeout(), Some(Instant::from_nanos(302_800)));
+        assert!(e.poll(Instant::from_nanos(302_799)).is_none());
+        assert!(e.poll(Instant::from_nanos(302_800)).is_some());
+    }
+
+    /// A rate that does not divide a nanosecond evenly is still exact in the long run, with a driver that is late.
+    #[test]
+    fn the_long_run_rate_is_exact() {
+        let mut e = Egress::new(&config(37), Instant::ZERO);
+        let mut sent_bits = 0u64;
+        let mut now = Instant::ZERO;
+        let end = Instant::from_millis(100_000);
+        let mut step = 1u64;
+        while now < end {
+            while e.aqm.snapshot(now).backlog[1].packets < 20 {
+                e.on_packet(0, meta(1001), now).unwrap();
+            }
+            while let Some(d) = e.poll(now) {
+                assert!(matches!(d, Departure::Forward(_)));
+                sent_bits += 8 * 1001;
+            }
+            step = step * 48_271 % 1_000_003;
+            now += Span::from_nanos(10_000 + step);
+        }
+        let capacity = e.take_window(now).capacity_bits;
+        let off = capacity.abs_diff(sent_bits);
+        assert!(
+            off < 2 * 8 * 1001 + 38_000,
+            "{off} of {capacity}: at most the packet at each end and one lag"
+        );
+    }
+
+    /// A driver that was away does not get its absence back as a burst.
+    #[test]
+    fn catching_up_is_bounded() {
+        let mut e = Egress::new(&config(40), Instant::ZERO);
+        for i in 0..500 {
+            e.on_packet(i, meta(1500), Instant::ZERO).unwrap();
+        }
+        let mut sent = 0;
+        while e.poll(Instant::from_millis(100)).is_some() {
+            sent += 1;
+        }
+        assert_eq!(sent, 17, "5 ms at 300 us a packet, and the one that the link was free for");
+    }
+
+    #[test]
+    fn overhead_and_mpu() {
+        let e: Egress<u32> =
+            Egress::new(&EgressConfig { overhead: 24, mpu: 84, ..config(40) }, Instant::ZERO);
+        assert_eq!((e.link_bytes(1514), e.link_bytes(60), e.link_bytes(42)), (1538, 84, 84));
+        let e: Egress<u32> = Egress::new(&EgressConfig { overhead: -14, ..config(40) }, Instant::ZERO);
+        assert_eq!((e.link_bytes(1514), e.link_bytes(10)), (1500, 1));
+    }
+
+    /// The rate changes at once, and capacity is the integral of what it was.
+    #[test]
+    fn the_rate_changes_while_running() {
+        let mut e = Egress::new(&config(40), Instant::ZERO);
+        e.set_rate(BitRate::from_mbps(10), Instant::from_millis(1000));
+        let w = e.take_window(Instant::from_millis(3000));
+        assert_eq!(w.capacity_bits, 40_000_000 + 20_000_000);
+        assert_eq!((w.rate, w.span, w.id), (BitRate::from_mbps(10), Span::from_secs(3), 0));
+        e.on_packet(1, meta(1250), Instant::from_millis(3000)).unwrap();
+        e.on_packet(2, meta(1250), Instant::from_millis(3000)).unwrap();
+        assert!(e.poll(Instant::from_millis(3000)).is_some());
+        assert_eq!(e.poll_timeout(), Some(Instant::from_millis(3001)));
+    }
+}
