@@ -1,0 +1,143 @@
+//! Decisions from a file, for repeating a run's decisions or trying a schedule by hand (`--policy replay:FILE`).
+//!
+//! CSV with a header: `at_s,target_ms,gain,ramp_min_ms,feed_forward`, rows in order of time since the start. A row holds
+//! until the next; before the first there is no opinion. A feed-forward is asked for once, when its row begins.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Policy;
+use crate::aqm::params::Knobs;
+use crate::telemetry::TelemetryWindow;
+use crate::time::{Instant, Span};
+
+/// Why a file of decisions cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file is missing, unreadable, or not the CSV that is expected.
+    #[error(
+        "{file}: {source}; expected CSV with the header at_s,target_ms,gain,ramp_min_ms,feed_forward",
+        file = file.display()
+    )]
+    Csv {
+        /// The file.
+        file: PathBuf,
+        /// What the reader said.
+        source: csv::Error,
+    },
+    /// Rows are missing, or not in the order of time.
+    #[error("{file}: {reason}", file = file.display())]
+    Rows {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    at_s: f64,
+    target_ms: f64,
+    gain: f64,
+    ramp_min_ms: f64,
+    feed_forward: f64,
+}
+
+/// The policy.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    rows: Vec<(Span, Knobs)>,
+    start: Instant,
+    current: Option<usize>,
+}
+
+impl Replay {
+    /// Reads a file; its times count from `start`.
+    pub fn open(file: &Path, start: Instant) -> Result<Self, ReplayError> {
+        let csv_error = |source| ReplayError::Csv { file: file.to_owned(), source };
+        let rows_error = |reason| ReplayError::Rows { file: file.to_owned(), reason };
+        let mut reader = csv::Reader::from_path(file).map_err(csv_error)?;
+        let mut rows: Vec<(Span, Knobs)> = Vec::new();
+        for (i, row) in reader.deserialize::<Row>().enumerate() {
+            let row = row.map_err(csv_error)?;
+            let at = Span::from_secs_f64(row.at_s);
+            if rows.last().is_some_and(|(last, _)| *last >= at) {
+                return Err(rows_error(format!("row {} is not later than the row before it", i + 1)));
+            }
+            let knobs = Knobs {
+                target: Span::from_secs_f64(row.target_ms / 1e3),
+                gain: row.gain,
+                ramp_min: Span::from_secs_f64(row.ramp_min_ms / 1e3),
+                feed_forward: row.feed_forward,
+            };
+            rows.push((at, knobs));
+        }
+        if rows.is_empty() {
+            return Err(rows_error("there is no row".to_owned()));
+        }
+        Ok(Self { rows, start, current: None })
+    }
+}
+
+impl Policy for Replay {
+    fn decide(&mut self, window: &TelemetryWindow) -> Option<Knobs> {
+        let elapsed = window.end.since(self.start);
+        let row = self.rows.iter().rposition(|(at, _)| *at <= elapsed)?;
+        let knobs = self.rows[row].1;
+        let fresh = self.current.replace(row) != Some(row);
+        Some(if fresh { knobs } else { Knobs { feed_forward: 1.0, ..knobs } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aqm::stats::Snapshot;
+    use crate::units::BitRate;
+
+    fn window(ms: u64) -> TelemetryWindow {
+        TelemetryWindow {
+            id: 0,
+            end: Instant::from_millis(ms),
+            span: Span::from_millis(16),
+            rate: BitRate::from_mbps(40),
+            capacity_bits: 0,
+            egress: Snapshot::default(),
+        }
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let f = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(f.path(), text).unwrap();
+        f
+    }
+
+    #[test]
+    fn a_row_holds_until_the_next_and_feeds_forward_once() {
+        let f = file("at_s,target_ms,gain,ramp_min_ms,feed_forward\n1,5,1.4,0.8,2\n2,10,1,1,1\n");
+        let mut r = Replay::open(f.path(), Instant::from_millis(100)).unwrap();
+        assert_eq!(r.decide(&window(1_000)), None);
+        let first = r.decide(&window(1_100)).unwrap();
+        assert_eq!((first.target, first.gain, first.feed_forward), (Span::from_millis(5), 1.4, 2.0));
+        assert_eq!(r.decide(&window(1_500)).unwrap().feed_forward, 1.0);
+        assert_eq!(r.decide(&window(2_100)).unwrap().target, Span::from_millis(10));
+    }
+
+    #[test]
+    fn bad_files_say_what_is_wrong() {
+        for (text, part) in [
+            ("at_s,target_ms,gain,ramp_min_ms,feed_forward\n", "no row"),
+            ("at_s,target_ms,gain,ramp_min_ms,feed_forward\n2,5,1,1,1\n1,5,1,1,1\n", "row 2 is not later"),
+            ("at_s,target\n1,2\n", "expected CSV with the header"),
+            ("at_s,target_ms,gain,ramp_min_ms,feed_forward\n1,fast,1,1,1\n", "expected CSV"),
+        ] {
+            let f = file(text);
+            let message = Replay::open(f.path(), Instant::ZERO).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(Replay::open(Path::new("nowhere.csv"), Instant::ZERO).is_err());
+    }
+}
