@@ -2,12 +2,22 @@
 //!
 //! A [`PortPair`] moves buffers, never looks into them and knows nothing of queues or ECN. A frame is an owned handle
 //! that is not `Clone`: it is sent, recycled, or still held by whoever received it. So for every pair, at any time,
-//! the buffers that are spare, in a ring, or held outside add up to the buffers that exist; `tests/port_contract.rs`
+//! the buffers that are spare, in a ring, or held outside add up to the buffers that exist; `tests/port_contract`
 //! holds every implementation to that.
+
+pub mod delay;
+pub mod fault;
+pub mod mem;
+#[cfg(target_os = "linux")]
+pub mod packet;
+pub mod pcap;
 
 use core::fmt;
 
 use crate::time::{Instant, Span};
+
+#[cfg(target_os = "linux")]
+pub mod xdp;
 
 /// One of the two ports of a bridge.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]

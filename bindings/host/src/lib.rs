@@ -1,1 +1,29 @@
-//! Placeholder crate root.
+//! What the operating system is asked about, and made to do, around the data path: interfaces and their offloads,
+//! scheduling, memory locks, and a kernel stack that stays out of the way.
+//!
+//! Safe functions over `libc`. Nothing here moves a frame, reads configuration or decides what a finding means. Parts
+//! that only Linux has are compiled only there.
+
+mod error;
+mod process;
+
+#[cfg(target_os = "linux")]
+mod blind;
+#[cfg(target_os = "linux")]
+mod ethtool;
+#[cfg(target_os = "linux")]
+mod interface;
+#[cfg(target_os = "linux")]
+mod netlink;
+
+pub use error::{Error, Result};
+pub use process::{lock_memory, memlock_limit, set_fifo};
+
+#[cfg(target_os = "linux")]
+pub use blind::Blind;
+#[cfg(target_os = "linux")]
+pub use ethtool::{Features, Offload, features, rx_queues};
+#[cfg(target_os = "linux")]
+pub use interface::{Interface, addresses, carries_default_route, interface};
+#[cfg(target_os = "linux")]
+pub use process::{Capability, has_capability, rt_runtime_us, set_precise_timers};
