@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aqm;
+pub mod config;
 pub mod control;
 pub mod egress;
 pub mod port;
