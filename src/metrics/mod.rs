@@ -1,0 +1,280 @@
+//! Metrics for Prometheus: what RFC 9332 §2.5.2.2 asks for, under names that are public API.
+//!
+//! Nothing here is called per packet. A management thread hands over telemetry windows, delay histograms and port
+//! counters about once a second; a scrape turns the last ones into text. Every series exists, at zero, from the start.
+
+mod collector;
+pub mod server;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::{Registry, TextEncoder};
+
+use crate::aqm::Service;
+use crate::aqm::stats::{DELAY_EDGES_NS, Snapshot};
+use crate::port::PortCounters;
+use crate::telemetry::delays::DelayHistograms;
+use crate::telemetry::{Direction, TelemetryWindow};
+use crate::time::{Instant, Span};
+
+/// `l4sd_queue_delay_max_seconds` looks back at least this far and at most twice as far.
+pub const MAX_LOOKBACK: Span = Span::from_secs(10);
+
+/// What this binary is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildInfo {
+    /// Version of the package.
+    pub version: String,
+    /// Commit it was built from.
+    pub revision: String,
+    /// Compiler.
+    pub rustc: String,
+    /// Inference backend; empty without one.
+    pub backend: String,
+    /// SHA-256 of the model; empty without one.
+    pub model_sha256: String,
+}
+
+/// What is known before the first frame, so that every series can exist from the start.
+#[derive(Clone, Debug)]
+pub struct Setup<'a> {
+    /// What this binary is.
+    pub build: BuildInfo,
+    /// Names of the left and the right port, the `interface` label.
+    pub ports: [String; 2],
+    /// Every kind of frame that [`Metrics::update_frames`] will name.
+    pub frame_kinds: &'a [&'static str],
+    /// [`crate::config::Config::fingerprint`].
+    pub config_fingerprint: u64,
+}
+
+/// Who sets the parameters of the AQM.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub enum ControllerState {
+    /// A model's decisions are applied.
+    Model,
+    /// There is no model: constant parameters.
+    #[default]
+    Pi2,
+    /// The model's last decision is too old.
+    Stale,
+    /// The guard refused the model's last decision.
+    Rejected,
+}
+
+impl ControllerState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Model, Self::Pi2, Self::Stale, Self::Rejected];
+
+    /// The `state` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Pi2 => "pi2",
+            Self::Stale => "stale",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// A port as a scrape shows it.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+struct Port {
+    counters: PortCounters,
+    up: bool,
+}
+
+/// A delay histogram in the buckets of [`DELAY_EDGES_NS`] and one for what is longer.
+#[derive(Copy, Clone, Debug, Default)]
+struct Buckets {
+    counts: [u64; DELAY_EDGES_NS.len() + 1],
+    sum_ns: u64,
+}
+
+/// The longest delay since `since`, and the longest of the period before.
+#[derive(Copy, Clone, Debug, Default)]
+struct Longest {
+    since: Instant,
+    current: Span,
+    previous: Span,
+}
+
+impl Longest {
+    fn add(&mut self, now: Instant, delay: Span) {
+        let age = now.since(self.since);
+        if age >= MAX_LOOKBACK {
+            self.previous = if age < MAX_LOOKBACK + MAX_LOOKBACK { self.current } else { Span::ZERO };
+            self.current = Span::ZERO;
+            self.since = now;
+        }
+        self.current = self.current.max(delay);
+    }
+
+    fn get(&self) -> Span {
+        self.current.max(self.previous)
+    }
+}
+
+/// One direction as a scrape shows it.
+#[derive(Clone, Debug, Default)]
+struct DirectionState {
+    egress: Snapshot,
+    capacity_bits: u64,
+    delays: [Buckets; 2],
+    longest: [Longest; 2],
+    frames: Vec<(&'static str, u64)>,
+    ecn: [u64; 4],
+    tx_pending_bytes: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    build: BuildInfo,
+    config_fingerprint: u64,
+    names: [String; 2],
+    ports: [Port; 2],
+    directions: [DirectionState; 2],
+    controller: ControllerState,
+}
+
+/// Handle to the metrics of one forwarder; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    state: Arc<Mutex<State>>,
+    ready: Arc<AtomicBool>,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// All series at zero, not ready.
+    pub fn new(setup: Setup<'_>) -> Self {
+        let frames: Vec<_> = setup.frame_kinds.iter().map(|&kind| (kind, 0)).collect();
+        let direction = DirectionState { frames, ..DirectionState::default() };
+        let [left, right] = setup.ports;
+        let names =
+            if left == right { [format!("{left}left"), format!("{right}right")] } else { [left, right] };
+        let state = Arc::new(Mutex::new(State {
+            build: setup.build,
+            config_fingerprint: setup.config_fingerprint,
+            names,
+            ports: [Port::default(); 2],
+            directions: [direction.clone(), direction],
+            controller: ControllerState::default(),
+        }));
+        let registry = Registry::new();
+        registry
+            .register(Box::new(collector::Collector::new(Arc::clone(&state))))
+            .expect("an empty registry takes families with distinct names");
+        Self { state, ready: Arc::new(AtomicBool::new(false)), registry }
+    }
+
+    /// Takes a telemetry window. Windows may be skipped, but `delay_max` of a skipped one is lost.
+    pub fn update_window(&self, direction: Direction, w: &TelemetryWindow) {
+        let mut state = self.lock();
+        let d = &mut state.directions[direction.index()];
+        d.egress = w.egress;
+        d.capacity_bits = w.capacity_bits;
+        for service in Service::BOTH {
+            d.longest[service.index()].add(w.end, w.egress.queue(service).delay_max);
+        }
+    }
+
+    /// Adds the delays since the last hand-over, measured or not. Comes after the last window that they belong to,
+    /// because the sum of delays is taken from there.
+    pub fn update_delays(&self, direction: Direction, delays: &DelayHistograms) {
+        let mut state = self.lock();
+        let d = &mut state.directions[direction.index()];
+        for service in Service::BOTH {
+            let buckets = &mut d.delays[service.index()];
+            let h = &delays.queues[service.index()];
+            for recorded in h.iter_recorded() {
+                let ns = h.lowest_equivalent(recorded.value_iterated_to());
+                buckets.counts[DELAY_EDGES_NS.partition_point(|&edge| edge < ns)] +=
+                    recorded.count_at_value();
+            }
+            buckets.sum_ns = d.egress.queue(service).delay_sum_ns;
+        }
+    }
+
+    /// Takes the counters of both ports, left first, and whether their links are up.
+    pub fn update_ports(&self, ports: [(PortCounters, bool); 2]) {
+        self.lock().ports = ports.map(|(counters, up)| Port { counters, up });
+    }
+
+    /// Takes how many frames of each kind and packets of each ECN codepoint (by the bits of the codepoint) have
+    /// arrived in a direction since the start. A kind that [`Setup::frame_kinds`] did not name is ignored.
+    pub fn update_frames(&self, direction: Direction, kinds: &[(&'static str, u64)], ecn: [u64; 4]) {
+        let mut state = self.lock();
+        let d = &mut state.directions[direction.index()];
+        for (kind, count) in &mut d.frames {
+            if let Some((_, latest)) = kinds.iter().find(|(name, _)| name == kind) {
+                *count = *latest;
+            }
+        }
+        d.ecn = ecn;
+    }
+
+    /// Takes how many bytes of a direction are in rings behind the queues.
+    pub fn update_tx_pending(&self, direction: Direction, bytes: u64) {
+        self.lock().directions[direction.index()].tx_pending_bytes = bytes;
+    }
+
+    /// Says who sets the parameters.
+    pub fn set_controller(&self, state: ControllerState) {
+        self.lock().controller = state;
+    }
+
+    /// Says whether frames are being forwarded: `/readyz` answers 200 if so, otherwise 503.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// What [`Metrics::set_ready`] said last.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// All series in the text format 0.0.4.
+    pub fn render(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("every family has a name and at least one series")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// Plain numbers stay whole even if a thread panicked while it held the lock.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_delay_is_remembered_for_ten_to_twenty_seconds() {
+        let mut longest = Longest::default();
+        let (peak, low) = (Span::from_millis(40), Span::from_millis(1));
+        let mut remembered = Vec::new();
+        for second in 0..40 {
+            longest.add(Instant::from_millis(second * 1000), if second == 3 { peak } else { low });
+            if longest.get() == peak {
+                remembered.push(second);
+            }
+        }
+        assert_eq!(remembered, (3..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_peak_from_before_a_long_silence_is_forgotten() {
+        let mut longest = Longest::default();
+        longest.add(Instant::from_millis(1), Span::from_millis(40));
+        longest.add(Instant::from_millis(60_000), Span::ZERO);
+        assert_eq!(longest.get(), Span::ZERO);
+    }
+}
