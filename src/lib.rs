@@ -28,6 +28,7 @@ pub mod egress;
 pub mod metrics;
 pub mod port;
 pub mod report;
+pub mod sim;
 pub mod telemetry;
 pub mod time;
 pub mod units;

@@ -1,0 +1,22 @@
+//! The forwarder's own [`Egress`](crate::egress::Egress) in virtual time, with models of real senders around it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`events`] | what happens next, in an order that never depends on chance |
+//! | [`engine`] | senders, propagation, one bottleneck, receivers |
+//! | [`flow`] | congestion controls, loss recovery, unresponsive traffic |
+//! | [`scenario`] | the scenario file |
+//! | [`mod@run`] | a scenario under a policy and a seed, to a result object |
+//!
+//! No AQM formula stands here: the discipline under test is the one that forwards packets. Nothing here opens a port,
+//! builds a packet's bytes, or reads a clock; the same scenario, policy and seed give the same bytes.
+
+pub mod engine;
+pub mod events;
+pub mod flow;
+pub mod run;
+pub mod scenario;
+
+pub use engine::{Bottleneck, Sim};
+pub use run::run;
+pub use scenario::Scenario;
