@@ -22,12 +22,14 @@
 #![forbid(unsafe_code)]
 
 pub mod aqm;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod egress;
 pub mod metrics;
 pub mod port;
 pub mod report;
+pub mod runtime;
 pub mod sim;
 pub mod telemetry;
 pub mod time;

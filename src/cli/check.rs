@@ -1,0 +1,84 @@
+//! `l4sd check`: is the configuration right, and can this host do what it asks? Changes nothing.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::target::{self, Target};
+use crate::config::Config;
+
+/// Arguments of `l4sd check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    severity: &'static str,
+    subject: String,
+    message: String,
+    privilege: bool,
+}
+
+/// Runs the verb. A finding that would stop forwarding ends it with 69, or 77 if a
+/// privilege is missing.
+pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let config = args.target.config()?;
+    target::replay_file(&config)?;
+    let rows = findings(&config);
+    if args.json {
+        let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
+        println!("{json}");
+    } else {
+        let width = rows.iter().map(|r| r.subject.len()).max().unwrap_or(0);
+        for r in &rows {
+            println!("{:<4}  {:<width$}  {}", r.severity, r.subject, r.message);
+        }
+    }
+    let failed: Vec<&Row> = rows.iter().filter(|r| r.severity == "FAIL").collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let exit = if failed.iter().any(|r| r.privilege) { Exit::Privilege } else { Exit::Host };
+    let error = anyhow::anyhow!("{} finding(s) would stop forwarding or damage traffic", failed.len());
+    Err(Failure::new(exit, error))
+}
+
+fn findings(config: &Config) -> Vec<Row> {
+    let mut rows = vec![Row {
+        severity: "ok",
+        subject: "config".to_owned(),
+        message: format!(
+            "{} to {} at {} ({} back), {}",
+            config.left, config.right, config.link.rate, config.link.rate_right_to_left, config.aqm.policy
+        ),
+        privilege: false,
+    }];
+    #[cfg(target_os = "linux")]
+    rows.extend(host(config));
+    rows
+}
+
+#[cfg(target_os = "linux")]
+fn host(config: &Config) -> Vec<Row> {
+    use crate::runtime::preflight::Severity;
+
+    target::preflight(config)
+        .into_iter()
+        .map(|f| Row {
+            severity: match f.severity {
+                Severity::Ok => "ok",
+                Severity::Warn => "warn",
+                Severity::Fail => "FAIL",
+            },
+            subject: f.subject,
+            message: f.message,
+            privilege: f.privilege,
+        })
+        .collect()
+}

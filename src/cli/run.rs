@@ -1,0 +1,307 @@
+//! `l4sd run`: forward between two ports until stopped.
+//!
+//! The calling thread manages: it watches for signals, drains what the forwarder tells, and writes the report. The
+//! forwarder has a thread of its own and waits for nobody.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use clap::Args;
+use tracing::{info, warn};
+
+use super::exit::{Exit, Failure};
+use super::logging;
+use super::sink::Sink;
+use super::target::{self, Target};
+use crate::config::{Config, PortKind, Sched};
+use crate::control::guard::Guard;
+use crate::control::link::ThreadLink;
+use crate::egress::Egress;
+use crate::metrics::server::Server;
+use crate::metrics::{BuildInfo, Metrics, Setup};
+use crate::port::delay::Delay;
+use crate::port::mem::{MemConfig, MemPort};
+use crate::port::{PortError, PortPair, Side};
+use crate::report::{self, DirectionRecorder, DirectionReport, ReportError, ResultFile, RunSetup};
+use crate::runtime::bridge::{self, FramePlan};
+use crate::runtime::clock::{Clock, Monotonic};
+use crate::runtime::forwarder::Forwarder;
+use crate::runtime::lane::{Lane, LaneReader};
+use crate::runtime::thread as packet_thread;
+use crate::telemetry::Direction;
+use crate::time::{Instant, Span};
+use crate::units;
+use crate::wire::FrameKind;
+
+/// How often the managing thread looks around.
+const LOOK: Span = Span::from_millis(20);
+
+/// Arguments of `l4sd run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Stop after this long, and report: 30s
+    #[arg(long, value_name = "TIME", value_parser = units::parse_span)]
+    duration: Option<Span>,
+    /// Leave this much out of the reported figures: 5s
+    #[arg(long, value_name = "TIME", value_parser = units::parse_span, default_value = "0s")]
+    warmup: Span,
+    /// Seed of random marking (dualpi2-linux)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Folder for results.json, table.md, series.csv and delay.svg|png; [default: ./l4sd-out with --duration]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the result object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunArgs {
+    /// Where the report goes, if there is to be one.
+    fn out(&self) -> Option<PathBuf> {
+        self.out.clone().or_else(|| self.duration.map(|_| PathBuf::from("l4sd-out")))
+    }
+}
+
+/// Runs the verb.
+pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
+    if args.duration.is_some_and(|d| d <= args.warmup) {
+        let error = anyhow::anyhow!("--duration must be longer than --warmup: nothing would be measured");
+        return Err(Failure::new(Exit::Usage, error));
+    }
+    let config = args.target.config()?;
+    logging::start(config.log);
+    #[cfg(target_os = "linux")]
+    for finding in target::preflight(&config) {
+        if finding.severity > crate::runtime::preflight::Severity::Ok {
+            warn!("{}: {}", finding.subject, finding.message);
+        }
+    }
+    if let Some(dir) = args.out() {
+        std::fs::create_dir_all(&dir).map_err(|source| ReportError::Write { path: dir, source })?;
+    }
+    let session = Session::new(args, config)?;
+    let plan = session.plan;
+    let names = [&session.config.left, &session.config.right].map(|p| p.interface().unwrap_or("").to_owned());
+    match session.config.left.kind() {
+        #[cfg(target_os = "linux")]
+        PortKind::Packet => {
+            use crate::port::packet::{PacketOptions, PacketPort};
+            let options = PacketOptions { buffers: plan.total() as usize + 1024, ..PacketOptions::default() };
+            session.over(PacketPort::open(&names[0], &names[1], options)?)
+        }
+        #[cfg(target_os = "linux")]
+        PortKind::Xdp => {
+            use crate::port::xdp::{XdpOptions, XdpPort};
+            let options = XdpOptions { held: plan.total(), ..XdpOptions::default() };
+            let port = XdpPort::open(&names[0], &names[1], &options)?;
+            for side in Side::BOTH {
+                info!(port = %names[side.index()], mode = %port.mode(side), "AF_XDP");
+            }
+            session.over(port)
+        }
+        PortKind::Mem => session.over(generator(plan)?),
+        other => Err(PortError::Spec {
+            port: session.config.left.to_string(),
+            reason: format!("this build has no {other:?} port on this operating system"),
+        }
+        .into()),
+    }
+}
+
+/// The `mem:` port: an unlimited load of full-size ECT(1) and Not-ECT packets on the left.
+fn generator(plan: FramePlan) -> Result<MemPort, PortError> {
+    let config = MemConfig { buffers: plan.total() + 2048, ..MemConfig::default() };
+    let frames = super::bench::frames(1514, &super::bench::HALF_AND_HALF);
+    MemPort::generator(config, &frames, &[Side::Left])
+}
+
+struct Session {
+    args: RunArgs,
+    config: Config,
+    plan: FramePlan,
+    stop: Arc<AtomicBool>,
+}
+
+impl Session {
+    fn new(args: RunArgs, config: Config) -> Result<Self, Failure> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            // The second one ends the process at once, for a forwarder that cannot stop.
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+                .map_err(|e| Failure::new(Exit::Internal, e))?;
+        }
+        let plan = FramePlan::new(&config);
+        Ok(Self { args, config, plan, stop })
+    }
+
+    /// Puts the emulated delay around the port, if there is one.
+    fn over<P: PortPair + Send>(self, port: P) -> Result<(), Failure>
+    where
+        P::Frame: Send,
+    {
+        if self.config.link.delay == Span::ZERO {
+            self.forward(port)
+        } else {
+            let line = self.plan.delay as usize;
+            let delayed = Delay::new(port, self.config.link.delay, line);
+            self.forward(delayed)
+        }
+    }
+
+    fn forward<P: PortPair + Send>(self, port: P) -> Result<(), Failure>
+    where
+        P::Frame: Send,
+    {
+        let clock = Monotonic::start();
+        let start = clock.now();
+        let mut lanes = Vec::new();
+        let mut sinks = Vec::new();
+        for direction in Direction::BOTH {
+            let (lane, reader) = self.lane(direction, start)?;
+            lanes.push(lane);
+            sinks.push(self.sink(reader, start));
+        }
+        let Ok(lanes) = <[Lane<P::Frame>; 2]>::try_from(lanes) else {
+            unreachable!("there are two directions")
+        };
+        let metrics = self.metrics();
+        let server = self
+            .config
+            .metrics_listen
+            .map(|address| Server::start(address, metrics.clone()))
+            .transpose()
+            .map_err(|e| Failure::new(Exit::Host, e))?;
+        let throttled = throttled();
+        let options =
+            bridge::loop_options(&self.config, self.args.warmup, self.args.duration, throttled.is_some());
+        let mut forwarder = Forwarder::new(port, clock, lanes, options, start);
+        let outcome = thread::scope(|scope| {
+            let forwarding = thread::Builder::new()
+                .name("l4sd-forward".to_owned())
+                .spawn_scoped(scope, || {
+                    self.prepare_thread();
+                    info!(
+                        left = %self.config.left, right = %self.config.right, rate = %self.config.link.rate,
+                        policy = %self.config.aqm.policy, "forwarding"
+                    );
+                    forwarder.run(&self.stop)
+                })
+                .map_err(|e| Failure::new(Exit::Internal, e))?;
+            while !forwarding.is_finished() {
+                clock.sleep(LOOK);
+                for sink in &mut sinks {
+                    sink.drain(&metrics);
+                }
+                if let [Some(left), Some(right)] = [sinks[0].rx_port(), sinks[1].rx_port()] {
+                    metrics.update_ports([(left, true), (right, true)]);
+                    metrics.set_controller(sinks[0].controller());
+                    metrics.set_ready(true);
+                }
+            }
+            metrics.set_ready(false);
+            match forwarding.join() {
+                Ok(result) => result.map_err(Failure::from),
+                Err(_) => Err(Failure::new(Exit::Internal, anyhow::anyhow!("the forwarder panicked"))),
+            }
+        });
+        info!("stopped");
+        let reports: Vec<DirectionReport> = sinks.into_iter().map(|s| s.finish(&metrics)).collect();
+        drop(server);
+        self.report(&reports)?;
+        outcome
+    }
+
+    fn lane<F>(&self, direction: Direction, start: Instant) -> Result<(Lane<F>, LaneReader), Failure> {
+        let config = bridge::egress(&self.config, direction, self.plan, self.args.seed);
+        let egress = Egress::new(&config, start);
+        let (lane, reader) = Lane::new(direction, egress, self.args.warmup == Span::ZERO);
+        let Some(policy) = target::replay_file(&self.config)? else { return Ok((lane, reader)) };
+        let core = self.config.control.core;
+        let idle = Span::from_nanos(self.config.aqm.t_update.as_nanos() / 16);
+        let link = ThreadLink::spawn(Box::new(policy), idle, move || {
+            if let Some(problem) = core.and_then(packet_thread::pin) {
+                warn!("controller: {problem}");
+            }
+        })
+        .map_err(|e| Failure::new(Exit::Internal, e))?;
+        let guard = Guard::new(bridge::guard(&self.config), bridge::default_knobs(&self.config), start);
+        Ok((lane.with_control(Box::new(link), guard), reader))
+    }
+
+    fn metrics(&self) -> Metrics {
+        Metrics::new(Setup {
+            build: BuildInfo {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                revision: env!("L4SD_REVISION").to_owned(),
+                rustc: env!("L4SD_RUSTC").to_owned(),
+                ..BuildInfo::default()
+            },
+            ports: [&self.config.left, &self.config.right].map(ToString::to_string),
+            frame_kinds: &FrameKind::ALL.map(FrameKind::label),
+            config_fingerprint: self.config.fingerprint(),
+        })
+    }
+
+    fn sink(&self, reader: LaneReader, start: Instant) -> Sink {
+        let recorder = DirectionRecorder::new(RunSetup {
+            scenario: None,
+            policy: self.config.aqm.policy.to_string(),
+            seed: Some(self.args.seed),
+            direction: reader.direction,
+            start,
+            warmup: self.args.warmup,
+            duration: self.args.duration,
+        });
+        Sink::new(reader, recorder)
+    }
+
+    /// Makes the calling thread a packet thread, as far as the host allows.
+    fn prepare_thread(&self) {
+        let runtime = &self.config.runtime;
+        if let Some(problem) = runtime.cores.first().copied().and_then(packet_thread::pin) {
+            warn!("{problem}");
+        }
+        for problem in packet_thread::schedule(match runtime.sched {
+            Sched::Fifo(priority) => Some(priority),
+            Sched::Other => None,
+        }) {
+            warn!("{problem}");
+        }
+    }
+
+    fn report(&self, reports: &[DirectionReport]) -> Result<(), Failure> {
+        for r in reports {
+            if let Some(error) = &r.conservation_error {
+                warn!(direction = %r.result.direction, "the account does not close: {error}");
+            }
+        }
+        if self.args.json {
+            println!("{}", ResultFile::new(reports.iter().map(|r| r.result.clone()).collect()).to_json());
+        } else {
+            print!("{}", report::text(reports));
+        }
+        if let Some(dir) = self.args.out() {
+            let written = report::write_all(&dir, reports)?;
+            info!(folder = %dir.display(), files = written.len(), "report written");
+        }
+        Ok(())
+    }
+}
+
+/// Microseconds in a second that the kernel grants real-time threads, if it throttles them.
+fn throttled() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        l4sd_host::rt_runtime_us().ok().flatten()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        None
+    }
+}

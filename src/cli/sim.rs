@@ -1,0 +1,101 @@
+//! `l4sd sim`: scenarios under policies and seeds, in virtual time.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use crate::config::Policy;
+use crate::report::{self, DirectionReport, ReportError, ResultFile};
+use crate::sim::{self, Scenario};
+
+/// Arguments of `l4sd sim`.
+#[derive(Debug, Args)]
+pub(super) struct SimArgs {
+    /// Scenario files
+    #[arg(value_name = "SCENARIO.toml", required = true)]
+    scenarios: Vec<PathBuf>,
+    /// Policies: dualpi2, dualpi2-linux, pi2, codel, taildrop; several with commas or by repeating
+    #[arg(long, value_name = "POLICY", value_delimiter = ',', default_value = "dualpi2")]
+    policy: Vec<Policy>,
+    /// Seed, in place of the scenario's
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Run this many seeds, from the scenario's on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: Option<u64>,
+    /// Folder for results.json and table.md
+    #[arg(long, value_name = "DIR", default_value = "l4sd-out")]
+    out: PathBuf,
+    /// Print the result object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb: scenario by scenario, policy by policy, seed by seed.
+pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
+    let scenarios = args
+        .scenarios
+        .iter()
+        .map(|path| Scenario::load(path))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Failure::new(Exit::Config, e))?;
+    let mut reports = Vec::new();
+    for scenario in &scenarios {
+        for policy in &args.policy {
+            let first = args.seed.unwrap_or(scenario.seed);
+            for seed in (first..).take(args.seeds.unwrap_or(1) as usize) {
+                let report = sim::run(scenario, policy, seed).map_err(|e| Failure::new(Exit::Usage, e))?;
+                if let Some(error) = &report.conservation_error {
+                    let error = anyhow::anyhow!("{}: the account does not close: {error}", scenario.name);
+                    return Err(Failure::new(Exit::Internal, error));
+                }
+                reports.push(report);
+            }
+        }
+    }
+    let results = ResultFile::new(reports.iter().map(|r| r.result.clone()).collect()).to_json();
+    if args.json {
+        print!("{results}");
+    } else {
+        for one in &reports {
+            println!("{}{}", report::text(std::slice::from_ref(one)).trim_end(), flows(one));
+        }
+    }
+    write(&args.out, &results, &report::markdown(&reports))?;
+    Ok(())
+}
+
+/// A line per flow.
+fn flows(report: &DirectionReport) -> String {
+    let mut out = String::from("\n");
+    for f in &report.result.flows {
+        let goodput = f.goodput_mbps.unwrap_or(0.0);
+        let _ = write!(out, "  {:<12} {goodput:>9.3} Mbit/s of data", f.name);
+        if let Some(again) = f.retransmits {
+            let _ = write!(out, ", {again} packets sent again");
+        }
+        out.push('\n');
+    }
+    for (i, recovery) in report.result.recovery_ms.iter().enumerate() {
+        let _ = match recovery {
+            Some(ms) => writeln!(out, "  recovery from step {}: {ms:.0} ms", i + 1),
+            None => writeln!(out, "  recovery from step {}: none", i + 1),
+        };
+    }
+    out
+}
+
+fn write(dir: &Path, results: &str, table: &str) -> Result<(), ReportError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ReportError::Write { path, source }
+    };
+    std::fs::create_dir_all(dir).map_err(failed(dir))?;
+    for (name, text) in [("results.json", results), ("table.md", table)] {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(failed(&path))?;
+    }
+    Ok(())
+}

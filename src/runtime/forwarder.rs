@@ -1,0 +1,305 @@
+//! The breath loop: one thread, two directions. A breath reads the clock once, takes up to [`BUDGET`] frames a side,
+//! queues them, sends what the shapers have time for, and publishes at window edges; between breaths it waits for a
+//! frame or for the next deadline.
+//!
+//! Per packet it does not allocate, lock, log or look anything up; it must not know a port's kind.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::clock::Clock;
+use super::lane::Lane;
+use crate::aqm::{Departure, PacketMeta};
+use crate::port::{PortError, PortPair, Side};
+use crate::time::{Instant, Span};
+use crate::wire::{self, FrameKind};
+
+/// Frames taken from a side, and sent to a side, in one breath.
+pub const BUDGET: usize = 64;
+
+/// The NQB code point (RFC 9956).
+const NQB_DSCP: u8 = 45;
+
+/// How long a stopping forwarder goes on sending what waits.
+pub const DRAIN: Span = Span::from_secs(1);
+
+/// How the loop behaves.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct LoopOptions {
+    /// Results count from here on.
+    pub warmup: Span,
+    /// Stops by itself after this long.
+    pub duration: Option<Span>,
+    /// Length of a telemetry window.
+    pub window: Span,
+    /// A deadline nearer than this is not worth a sleep.
+    pub spin: Span,
+    /// Never sleep.
+    pub busy_poll: bool,
+    /// A real-time thread that never sleeps is stopped by the kernel for 50 ms a second (`sched_rt_runtime_us`); one that
+    /// naps by itself is not.
+    pub nap: Option<Nap>,
+}
+
+/// A forced rest.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Nap {
+    /// After this long awake,
+    pub awake: Span,
+    /// rest this long.
+    pub rest: Span,
+}
+
+/// The 6.5 % of rest that keep a FIFO thread under the usual 950 ms in 1 s, in portions too short for a ring to overflow.
+pub const FIFO_NAP: Nap = Nap { awake: Span::from_micros(1_000), rest: Span::from_micros(70) };
+
+/// The loop and all that it owns.
+#[derive(Debug)]
+pub struct Forwarder<P: PortPair, C> {
+    port: P,
+    clock: C,
+    lanes: [Lane<P::Frame>; 2],
+    batch: Vec<P::Frame>,
+    options: LoopOptions,
+    start: Instant,
+    warm: bool,
+    next_window: Instant,
+    next_handover: Instant,
+    awake_since: Instant,
+    tx_bound: [u64; 2],
+}
+
+/// The hidden FIFO behind the AQM: bytes in rings may be worth this much of the link's time,
+const TX_TIME: Span = Span::from_micros(100);
+/// but never less than a few frames, or nothing would move between two breaths.
+const TX_LEAST: u64 = 16 * 1024;
+
+/// How soon to look again whether a full ring has room.
+const RETRY: Span = Span::from_micros(50);
+
+impl<P: PortPair, C: Clock> Forwarder<P, C> {
+    /// A forwarder that has not begun. `start` is the origin of warm-up and duration.
+    pub fn new(port: P, clock: C, lanes: [Lane<P::Frame>; 2], options: LoopOptions, start: Instant) -> Self {
+        let tx_bound = [Side::Left, Side::Right].map(|side| {
+            let lane = &lanes[side.other().index()];
+            lane.egress.rate().bytes_in(TX_TIME).max(TX_LEAST)
+        });
+        Self {
+            port,
+            clock,
+            lanes,
+            batch: Vec::with_capacity(BUDGET),
+            options,
+            start,
+            warm: options.warmup == Span::ZERO,
+            next_window: start + options.window,
+            next_handover: start + Span::from_secs(1),
+            awake_since: start,
+            tx_bound,
+        }
+    }
+
+    /// Forwards until `stop`, the configured duration, or an error of a port. Whatever ends it, the lanes close their
+    /// last window, so that a reader has the whole account.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), PortError> {
+        let end = self.options.duration.map_or(Instant::FAR_FUTURE, |d| self.start + d);
+        let outcome = loop {
+            let now = self.clock.now();
+            if now >= end || stop.load(Ordering::Relaxed) {
+                break Ok(());
+            }
+            match self.breath(now) {
+                Ok(moved) if moved > 0 => self.nap(now),
+                Ok(_) => {
+                    if let Err(e) = self.rest(end) {
+                        break Err(e);
+                    }
+                }
+                Err(e) => break Err(e),
+            }
+        };
+        self.close_windows(self.clock.now(), true);
+        for lane in &mut self.lanes {
+            lane.finish_delays();
+        }
+        if outcome.is_ok() { self.drain() } else { outcome }
+    }
+
+    /// One pass over both sides. Returns how many frames came or went.
+    pub fn breath(&mut self, now: Instant) -> Result<usize, PortError> {
+        let mut moved = 0;
+        for index in 0..2 {
+            moved += self.receive(index, now)?;
+        }
+        for index in 0..2 {
+            moved += self.transmit(index, now);
+        }
+        self.port.flush(now)?;
+        for lane in &mut self.lanes {
+            lane.control(now);
+        }
+        if now >= self.next_window {
+            self.window_edge(now);
+        }
+        Ok(moved)
+    }
+
+    fn receive(&mut self, index: usize, now: Instant) -> Result<usize, PortError> {
+        let lane = &mut self.lanes[index];
+        self.port.recv(lane.from, BUDGET, &mut self.batch)?;
+        let received = self.batch.len();
+        for frame in self.batch.drain(..) {
+            let bytes = self.port.bytes(&frame);
+            let parsed = wire::parse(bytes);
+            lane.frames.add(&parsed);
+            if parsed.kind == FrameKind::Pause {
+                self.port.recycle(frame);
+                continue;
+            }
+            let meta = PacketMeta {
+                len: lane.egress.link_bytes(bytes.len()),
+                ecn: parsed.ecn,
+                nqb: parsed.dscp == NQB_DSCP,
+                ip: parsed.kind.is_ip(),
+                flow: parsed.flow,
+            };
+            if let Err(refused) = lane.egress.on_packet(frame, meta, now) {
+                self.port.recycle(refused);
+            }
+        }
+        Ok(received)
+    }
+
+    fn transmit(&mut self, index: usize, now: Instant) -> usize {
+        let to = self.lanes[index].to;
+        let mut sent = 0;
+        while sent < BUDGET && self.transmit_room(to) > 0 {
+            let lane = &mut self.lanes[index];
+            let Some(departure) = lane.egress.poll(now) else { break };
+            let packet = match departure {
+                Departure::Drop(packet, _) => {
+                    self.port.recycle(packet.handle);
+                    continue;
+                }
+                Departure::Mark(mut packet) => {
+                    let changed = wire::set_ce(self.port.bytes_mut(&mut packet.handle));
+                    debug_assert!(changed, "only ECT packets are marked");
+                    packet
+                }
+                Departure::Forward(packet) => packet,
+            };
+            lane.record(packet.service, packet.sojourn);
+            match self.port.send(to, packet.handle, now) {
+                Ok(()) => sent += 1,
+                Err(frame) => {
+                    debug_assert!(false, "tx_room promised room");
+                    self.port.recycle(frame);
+                    break;
+                }
+            }
+        }
+        sent
+    }
+
+    /// Frames that may be sent now: none while the rings hold all the bytes that they may.
+    fn transmit_room(&self, to: Side) -> usize {
+        if self.port.tx_pending_bytes(to) < self.tx_bound[to.index()] { self.port.tx_room(to) } else { 0 }
+    }
+
+    /// Waits for a frame or the next deadline, unless that is too near to be worth it.
+    fn rest(&mut self, end: Instant) -> Result<(), PortError> {
+        let now = self.clock.now();
+        if self.options.busy_poll {
+            self.nap(now);
+            return Ok(());
+        }
+        let mut deadline = self.next_window.min(end);
+        for lane in &self.lanes {
+            if let Some(at) = lane.egress.poll_timeout() {
+                let may_send = self.transmit_room(lane.to) > 0;
+                deadline = deadline.min(if may_send { at } else { at.max(now + RETRY) });
+            }
+        }
+        deadline = deadline.min(self.port.next_deadline().unwrap_or(Instant::FAR_FUTURE));
+        let ahead = deadline.since(now);
+        if ahead <= self.options.spin {
+            core::hint::spin_loop();
+            self.nap(now);
+            return Ok(());
+        }
+        self.port.wait(ahead)?;
+        self.awake_since = self.clock.now();
+        Ok(())
+    }
+
+    fn nap(&mut self, now: Instant) {
+        if let Some(nap) = self.options.nap
+            && now.since(self.awake_since) >= nap.awake
+        {
+            self.clock.sleep(nap.rest);
+            self.awake_since = self.clock.now();
+        }
+    }
+
+    fn window_edge(&mut self, now: Instant) {
+        let warming_ended = !self.warm && now.since(self.start) >= self.options.warmup;
+        self.close_windows(now, false);
+        if warming_ended {
+            self.warm = true;
+        }
+        if warming_ended || now >= self.next_handover {
+            for lane in &mut self.lanes {
+                lane.hand_over_delays(self.warm);
+            }
+            self.next_handover = now + Span::from_secs(1);
+        }
+        let step = self.options.window.as_nanos();
+        let grid = (now.since(self.start).as_nanos() / step + 1) * step;
+        self.next_window = self.start + Span::from_nanos(grid);
+        if !self.warm {
+            self.next_window = self.next_window.min(self.start + self.options.warmup);
+        }
+    }
+
+    fn close_windows(&mut self, now: Instant, last: bool) {
+        for lane in &mut self.lanes {
+            let rx = self.port.counters(lane.from);
+            lane.close_window(now, rx, self.port.tx_pending_bytes(lane.to), last);
+        }
+    }
+
+    /// Sends what waits, for at most [`DRAIN`]; recycles the rest.
+    fn drain(&mut self) -> Result<(), PortError> {
+        let deadline = self.clock.now() + DRAIN;
+        loop {
+            let now = self.clock.now();
+            for index in 0..2 {
+                self.transmit(index, now);
+            }
+            self.port.flush(now)?;
+            let next = self.lanes.iter().filter_map(|l| l.egress.poll_timeout()).min();
+            let next = next.into_iter().chain(self.port.next_deadline()).min();
+            match next {
+                Some(at) if now < deadline => {
+                    self.clock.sleep(at.min(deadline).since(now).max(Span::from_micros(50)));
+                }
+                _ => break,
+            }
+        }
+        for lane in &mut self.lanes {
+            while let Some(frame) = lane.egress.drain_one() {
+                self.port.recycle(frame);
+            }
+        }
+        Ok(())
+    }
+
+    /// The ports, to look at after a run.
+    pub const fn port(&self) -> &P {
+        &self.port
+    }
+
+    /// The ports, for a test that plays the outside world.
+    pub fn port_mut(&mut self) -> &mut P {
+        &mut self.port
+    }
+}

@@ -1,0 +1,204 @@
+//! One direction of the bridge as the loop sees it: its egress, what it counts, and the rings by which it tells others.
+//! Nothing here waits for a reader: a report that finds its ring full is lost, and the next one, being cumulative,
+//! makes up for it.
+
+use crate::aqm::Service;
+use crate::control::Decision;
+use crate::control::guard::{Guard, GuardCounters, State};
+use crate::control::link::ControlLink;
+use crate::egress::Egress;
+use crate::port::{PortCounters, Side};
+use crate::telemetry::delays::DelayHistograms;
+use crate::telemetry::{Direction, FrameCounts, TelemetryWindow};
+use crate::time::{Instant, Span};
+
+/// What one direction says of itself at the end of a window.
+#[derive(Copy, Clone, Debug)]
+pub struct Report {
+    /// The egress.
+    pub window: TelemetryWindow,
+    /// Frames received, by kind and by ECN codepoint.
+    pub frames: FrameCounts,
+    /// The port that this direction receives on.
+    pub rx_port: PortCounters,
+    /// Bytes behind the AQM, in rings.
+    pub tx_pending_bytes: u64,
+    /// Who sets the parameters, and what became of decisions; `None` without a controller.
+    pub control: Option<(State, GuardCounters)>,
+    /// Nothing follows.
+    pub last: bool,
+}
+
+/// The reader's end of a lane.
+#[derive(Debug)]
+pub struct LaneReader {
+    /// Which direction.
+    pub direction: Direction,
+    /// Reports, oldest first.
+    pub reports: rtrb::Consumer<Report>,
+    delays: rtrb::Consumer<Box<DelayHistograms>>,
+    spares: rtrb::Producer<Box<DelayHistograms>>,
+}
+
+impl LaneReader {
+    /// Hands the histograms that were filled since the last call to `take`, and gives their memory back to the lane.
+    pub fn drain_delays(&mut self, mut take: impl FnMut(&DelayHistograms)) {
+        while let Ok(mut filled) = self.delays.pop() {
+            take(&filled);
+            filled.clear();
+            // There are as many places as boxes, so there is room.
+            let _ = self.spares.push(filled);
+        }
+    }
+}
+
+/// Reports on their way: eight seconds at 16 ms.
+const REPORTS: usize = 512;
+/// Sets of histograms that exist beside the one in use.
+const SPARE_DELAYS: usize = 3;
+
+/// The forwarder's end.
+#[derive(Debug)]
+pub struct Lane<F> {
+    /// Which direction.
+    pub direction: Direction,
+    /// Where its frames come from.
+    pub from: Side,
+    /// Where they go.
+    pub to: Side,
+    /// Its bottleneck.
+    pub egress: Egress<F>,
+    /// What it has received.
+    pub frames: FrameCounts,
+    delays: Box<DelayHistograms>,
+    /// By [`Service::index`].
+    runs: [Run; 2],
+    delays_out: rtrb::Producer<Box<DelayHistograms>>,
+    delays_back: rtrb::Consumer<Box<DelayHistograms>>,
+    reports: rtrb::Producer<Report>,
+    control: Option<Controlled>,
+}
+
+/// Packets that left one after another with the same delay, as those do that came in one breath and leave in one. They
+/// go into the histogram together.
+#[derive(Copy, Clone, Debug, Default)]
+struct Run {
+    delay: Span,
+    packets: u64,
+}
+
+struct Controlled {
+    link: Box<dyn ControlLink>,
+    guard: Guard,
+}
+
+impl core::fmt::Debug for Controlled {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Controlled").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+impl<F> Lane<F> {
+    /// A lane and its reader. `measured` = delays count from the start (there is no warm-up).
+    pub fn new(direction: Direction, egress: Egress<F>, measured: bool) -> (Self, LaneReader) {
+        let (reports, reports_in) = rtrb::RingBuffer::new(REPORTS);
+        let (delays_out, delays) = rtrb::RingBuffer::new(SPARE_DELAYS + 1);
+        let (mut spares, delays_back) = rtrb::RingBuffer::new(SPARE_DELAYS + 1);
+        for _ in 0..SPARE_DELAYS {
+            let _ = spares.push(Box::new(DelayHistograms::new(measured)));
+        }
+        let from = match direction {
+            Direction::LeftToRight => Side::Left,
+            Direction::RightToLeft => Side::Right,
+        };
+        let lane = Self {
+            direction,
+            from,
+            to: from.other(),
+            egress,
+            frames: FrameCounts::default(),
+            delays: Box::new(DelayHistograms::new(measured)),
+            runs: [Run::default(); 2],
+            delays_out,
+            delays_back,
+            reports,
+            control: None,
+        };
+        (lane, LaneReader { direction, reports: reports_in, delays, spares })
+    }
+
+    /// Puts a controller in charge of the parameters.
+    #[must_use]
+    pub fn with_control(mut self, link: Box<dyn ControlLink>, guard: Guard) -> Self {
+        self.control = Some(Controlled { link, guard });
+        self
+    }
+
+    /// Records a forwarded packet's delay.
+    #[inline]
+    pub fn record(&mut self, service: Service, sojourn: Span) {
+        let run = &mut self.runs[service.index()];
+        if run.delay != sojourn {
+            let ended = core::mem::replace(run, Run { delay: sojourn, packets: 0 });
+            self.delays.record_run(service, ended.delay, ended.packets);
+        }
+        run.packets += 1;
+    }
+
+    fn end_runs(&mut self) {
+        for service in Service::BOTH {
+            let run = core::mem::take(&mut self.runs[service.index()]);
+            self.delays.record_run(service, run.delay, run.packets);
+        }
+    }
+
+    /// Takes a decision, if one has come, at most once a breath.
+    pub fn control(&mut self, now: Instant) {
+        if let Some(c) = &mut self.control
+            && let Some(decision) = c.link.newest()
+        {
+            Self::step(&mut self.egress, c, Some(&decision), now);
+        }
+    }
+
+    fn step(egress: &mut Egress<F>, c: &mut Controlled, decision: Option<&Decision>, now: Instant) {
+        if let Some(knobs) = c.guard.step(decision, now) {
+            egress.apply(&knobs, now);
+        }
+    }
+
+    /// Closes a window: tells the controller and the reader.
+    pub fn close_window(&mut self, now: Instant, rx_port: PortCounters, tx_pending_bytes: u64, last: bool) {
+        let window = self.egress.take_window(now);
+        if let Some(c) = &mut self.control {
+            Self::step(&mut self.egress, c, None, now);
+            c.link.offer(&window);
+        }
+        let control = self.control.as_ref().map(|c| (c.guard.state(), c.guard.counters()));
+        let report = Report { window, frames: self.frames, rx_port, tx_pending_bytes, control, last };
+        // Cumulative: a lost report costs resolution only.
+        let _ = self.reports.push(report);
+    }
+
+    /// Hands the delays over and goes on with an empty set. Without one (the reader lags) it keeps the set, unless the
+    /// measured time begins: then what was recorded while warming up is forgotten.
+    pub fn hand_over_delays(&mut self, measured: bool) {
+        self.end_runs();
+        if let Ok(mut spare) = self.delays_back.pop() {
+            spare.measured = measured;
+            let filled = core::mem::replace(&mut self.delays, spare);
+            // There are as many places as boxes, so there is room.
+            let _ = self.delays_out.push(filled);
+        } else if self.delays.measured != measured {
+            self.delays.clear();
+            self.delays.measured = measured;
+        }
+    }
+
+    /// Hands over what is left, at the very end.
+    pub fn finish_delays(&mut self) {
+        self.end_runs();
+        let last = core::mem::replace(&mut self.delays, Box::new(DelayHistograms::new(true)));
+        let _ = self.delays_out.push(last);
+    }
+}

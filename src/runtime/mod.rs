@@ -1,0 +1,10 @@
+//! Running on a real host: the clock, the forwarder's loop, its thread, and what must be true of the host. The only
+//! layer that may read a clock or ask the operating system.
+
+pub mod bridge;
+pub mod clock;
+pub mod forwarder;
+pub mod lane;
+#[cfg(target_os = "linux")]
+pub mod preflight;
+pub mod thread;
