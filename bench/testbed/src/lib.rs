@@ -1,1 +1,30 @@
-//! Real-traffic testbed.
+//! Real traffic for l4sd: a bridge under test between a sender and a receiver, each in a network namespace of its own,
+//! with real CUBIC (iperf3) and real Prague (udp_prague) flows.
+//!
+//! ```text
+//!   sender               bridge (l4sd)               receiver
+//!   [s0] ------------- [b0]        [b1] ------------- [r0]
+//!   198.18.0.1                                  198.18.0.2
+//! ```
+//!
+//! Everything happens inside a [`sandbox`]: private network, mount and process namespaces that the kernel takes away
+//! when the outermost process ends, however it ends. Nothing here may touch the host's own network.
+//!
+//! Layers, importing only downward: `demo`, `cells` -> `session` -> `forwarder`, `flows`, `results`, `series` -> `topology`,
+//! `process`, `scrape` -> `sandbox`, `tools`, `clock`.
+
+#![forbid(unsafe_code)]
+
+pub mod cells;
+pub mod clock;
+pub mod demo;
+pub mod flows;
+pub mod forwarder;
+pub mod process;
+pub mod results;
+pub mod sandbox;
+pub mod scrape;
+pub mod series;
+pub mod session;
+pub mod tools;
+pub mod topology;

@@ -1,0 +1,224 @@
+//! Starts and stops the bridge under test, `l4sd run`, as any operator would: flags, a configuration file, /readyz.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::process::ExitStatus;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::process::{Process, ProcessError};
+use crate::scrape::{self, Samples};
+use crate::topology::{LEFT, RIGHT};
+
+/// Where the bridge under test answers; inside its own network namespace.
+pub const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9559);
+
+const READY: Duration = Duration::from_secs(15);
+const DRAIN: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Why the bridge does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwarderError {
+    /// It failed to start, or ended early.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Its directory could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It never said that it forwards.
+    #[error("l4sd did not answer 200 on http://{METRICS}/readyz within {READY:?}; its last lines:\n{0}")]
+    NotReady(String),
+    /// It did not end, or ended with an error.
+    #[error("l4sd ended with {status}; its last lines:\n{tail}")]
+    Failed {
+        /// How; "no end" if it had to be killed.
+        status: String,
+        /// Its last lines.
+        tail: String,
+    },
+    /// `/metrics` did not answer.
+    #[error("no answer from http://{METRICS}/metrics: {0}")]
+    Scrape(io::Error),
+}
+
+/// How it is scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduling {
+    /// SCHED_FIFO 40 on one core: figures may be quoted.
+    Fifo,
+    /// As any other process: figures are not for quoting.
+    Ordinary,
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct RunSpec {
+    /// The `l4sd` executable.
+    pub l4sd: PathBuf,
+    /// Back end: `packet`, `xdp`.
+    pub port: String,
+    /// Bottleneck rate of both directions, megabits a second.
+    pub rate_mbit: u32,
+    /// Two-way base delay, milliseconds; half of it in each direction.
+    pub rtt_ms: u32,
+    /// Discipline or controller.
+    pub policy: String,
+    /// Whole run, seconds.
+    pub duration_s: u32,
+    /// Part of it that is not measured, seconds.
+    pub warmup_s: u32,
+    /// Where it writes its files.
+    pub out: PathBuf,
+    /// How it is scheduled.
+    pub scheduling: Scheduling,
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub struct Forwarder {
+    process: Process,
+    ready: Instant,
+}
+
+impl RunSpec {
+    /// The configuration file's text: only what has no flag.
+    fn config(&self) -> String {
+        if self.scheduling == Scheduling::Fifo {
+            let core = thread::available_parallelism().map_or(0, |n| n.get() - 1);
+            return format!("version = 1\n\n[runtime]\nsched = \"fifo:40\"\ncores = [{core}]\n");
+        }
+        "version = 1\n".to_owned()
+    }
+
+    fn arguments(&self, config: &Path) -> Vec<String> {
+        let words = [
+            ("-c", config.display().to_string()),
+            ("--left", format!("{}:{LEFT}", self.port)),
+            ("--right", format!("{}:{RIGHT}", self.port)),
+            ("--rate", format!("{}Mbit", self.rate_mbit)),
+            ("--delay", format!("{}us", self.rtt_ms * 1000 / 2)),
+            ("--policy", self.policy.clone()),
+            ("--duration", format!("{}s", self.duration_s)),
+            ("--warmup", format!("{}s", self.warmup_s)),
+            ("--metrics", METRICS.to_string()),
+            ("--out", self.out.display().to_string()),
+        ];
+        let mut arguments = vec!["run".to_owned()];
+        arguments.extend(words.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+        arguments
+    }
+}
+
+impl Forwarder {
+    /// Starts it and waits until it forwards.
+    pub fn start(spec: &RunSpec) -> Result<Self, ForwarderError> {
+        let config = spec.out.join("l4sd.toml");
+        fs::create_dir_all(&spec.out)
+            .and_then(|()| fs::write(&config, spec.config()))
+            .map_err(|source| ForwarderError::Write { path: config.clone(), source })?;
+        let mut process = Process::spawn("l4sd", Command::new(&spec.l4sd).args(spec.arguments(&config)))?;
+        let deadline = clock::now() + READY;
+        loop {
+            process.check()?;
+            if scrape::get(METRICS, "/readyz").is_ok_and(|(status, _)| status == 200) {
+                return Ok(Self { process, ready: clock::now() });
+            }
+            if clock::now() >= deadline {
+                return Err(ForwarderError::NotReady(process.tail()));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// When it began to forward, to a few tens of milliseconds.
+    pub fn ready(&self) -> Instant {
+        self.ready
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics_text(&self) -> Result<String, ForwarderError> {
+        match scrape::get(METRICS, "/metrics").map_err(ForwarderError::Scrape)? {
+            (200, body) => Ok(body),
+            (status, _) => {
+                Err(ForwarderError::Scrape(io::Error::other(format!("status {status} instead of 200"))))
+            }
+        }
+    }
+
+    /// One scrape.
+    pub fn metrics(&self) -> Result<Samples, ForwarderError> {
+        self.metrics_text().map(|text| Samples::parse(&text))
+    }
+
+    /// Whether it still runs.
+    pub fn running(&mut self) -> bool {
+        self.process.check().is_ok()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Asks it to end now: it drains and writes its results.
+    pub fn terminate(&self) {
+        self.process.signal("TERM");
+    }
+
+    /// Waits until it has ended by itself or after [`Forwarder::terminate`]; anything but exit code 0 is an error.
+    pub fn finish(mut self) -> Result<(), ForwarderError> {
+        match self.process.wait(DRAIN) {
+            Some(status) if ExitStatus::success(&status) => Ok(()),
+            Some(status) => {
+                Err(ForwarderError::Failed { status: status.to_string(), tail: self.process.tail() })
+            }
+            None => Err(ForwarderError::Failed { status: "no end".to_owned(), tail: self.process.tail() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> RunSpec {
+        RunSpec {
+            l4sd: PathBuf::from("l4sd"),
+            port: "xdp".to_owned(),
+            rate_mbit: 40,
+            rtt_ms: 5,
+            policy: "dualpi2".to_owned(),
+            duration_s: 25,
+            warmup_s: 5,
+            out: PathBuf::from("out"),
+            scheduling: Scheduling::Ordinary,
+        }
+    }
+
+    #[test]
+    fn half_of_the_rtt_goes_into_each_direction() {
+        let arguments = spec().arguments(Path::new("l4sd.toml")).join(" ");
+        assert_eq!(
+            arguments,
+            "run -c l4sd.toml --left xdp:b0 --right xdp:b1 --rate 40Mbit --delay 2500us --policy dualpi2 \
+             --duration 25s --warmup 5s --metrics 127.0.0.1:9559 --out out"
+        );
+    }
+
+    #[test]
+    fn only_a_privileged_run_asks_for_fifo() {
+        assert_eq!(spec().config(), "version = 1\n");
+        let fifo = RunSpec { scheduling: Scheduling::Fifo, ..spec() }.config();
+        assert!(fifo.contains("sched = \"fifo:40\"\ncores = ["), "{fifo}");
+    }
+}

@@ -1,0 +1,146 @@
+//! `l4sd-testbed`: the demo and the acceptance cells, on real traffic in namespaces of their own.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use l4sd_testbed::cells::{self, CellsError, CellsSpec};
+use l4sd_testbed::demo::{self, DemoError, DemoSpec};
+use l4sd_testbed::sandbox::{self, Rights, Stop};
+use l4sd_testbed::session::SessionError;
+use l4sd_testbed::tools::{self, Tools};
+
+const INTERRUPTED: u8 = 130;
+const HOST: u8 = 69;
+
+#[derive(Debug, Parser)]
+#[command(name = "l4sd-testbed", version, about)]
+struct Arguments {
+    /// The bridge under test [default: beside this program]
+    #[arg(long, global = true)]
+    l4sd: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// One Prague and one CUBIC flow through 40 Mbit/s at 20 ms, live and as a table
+    Demo {
+        /// Back end: packet or xdp
+        #[arg(long, default_value = "packet")]
+        port: String,
+        /// Measured seconds, after 5 s of warm-up
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+        /// Where results.json, the plot and the last scrape go
+        #[arg(long, default_value = "target/demo")]
+        out: PathBuf,
+    },
+    /// The acceptance cells; exit code 1 if a figure lies outside its band
+    Cells {
+        /// Back end: packet or xdp
+        #[arg(long, default_value = "packet")]
+        port: String,
+        /// Cells by name, comma separated [default: all]
+        #[arg(long, value_delimiter = ',')]
+        cells: Vec<String>,
+        /// Measured seconds of each cell
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
+        seconds: u32,
+        /// Where cells.md, cells.json and a folder a cell go
+        #[arg(long, default_value = "target/cells")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("l4sd-testbed: {e:#}");
+            ExitCode::from(HOST)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let tools = Tools::discover();
+    let l4sd = bridge(arguments.l4sd.as_deref())?;
+    if let Some(rights) = sandbox::inside() {
+        let stop = sandbox::prepare(&tools)?;
+        return act(&arguments.verb, l4sd, &tools, rights, &stop);
+    }
+    let entered = match tools.require(tools::ALL) {
+        Ok(()) => {
+            let args: Vec<OsString> = env::args_os().skip(1).collect();
+            sandbox::enter(&tools, &args).map_err(anyhow::Error::from)
+        }
+        Err(missing) => Err(missing.into()),
+    };
+    match (entered, &arguments.verb) {
+        (Ok(status), _) => Ok(ExitCode::from(sandbox::exit_code(status))),
+        (Err(e), Verb::Demo { .. }) => without_network(&l4sd, &e),
+        (Err(e), Verb::Cells { .. }) => Err(e),
+    }
+}
+
+fn act(verb: &Verb, l4sd: PathBuf, tools: &Tools, rights: Rights, stop: &Stop) -> Result<ExitCode> {
+    match verb {
+        Verb::Demo { port, seconds, out } => {
+            let spec = DemoSpec { l4sd, port: port.clone(), seconds: *seconds, out: out.clone() };
+            match demo::run(&spec, tools, rights, stop) {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(DemoError::Session(SessionError::Interrupted)) => Ok(interrupted()),
+                Err(e) => Err(e.into()),
+            }
+        }
+        Verb::Cells { port, cells, seconds, out } => {
+            let spec = CellsSpec {
+                l4sd,
+                port: port.clone(),
+                seconds: *seconds,
+                out: out.clone(),
+                cells: cells.clone(),
+            };
+            match cells::run(&spec, tools, rights, stop) {
+                Ok(reports) => {
+                    println!("\n{0}/cells.md  {0}/cells.json", out.display());
+                    Ok(ExitCode::from(u8::from(!reports.iter().all(cells::CellReport::pass))))
+                }
+                Err(CellsError::Interrupted) => Ok(interrupted()),
+                Err(e) => Err(e.into()),
+            }
+        }
+    }
+}
+
+fn interrupted() -> ExitCode {
+    eprintln!("interrupted; everything was taken down");
+    ExitCode::from(INTERRUPTED)
+}
+
+fn without_network(l4sd: &Path, why: &anyhow::Error) -> Result<ExitCode> {
+    println!("No real traffic on this host: {why:#}");
+    println!("Running the built-in generator instead: l4sd bench");
+    let status = Command::new(l4sd).arg("bench").status().context("cannot start l4sd bench")?;
+    Ok(ExitCode::from(sandbox::exit_code(status)))
+}
+
+fn bridge(given: Option<&Path>) -> Result<PathBuf> {
+    let path = match given {
+        Some(path) => std::path::absolute(path)?,
+        None => env::current_exe().context("cannot tell where this program is")?.with_file_name("l4sd"),
+    };
+    if !path.is_file() {
+        bail!("no l4sd at {}; build it with `cargo build --release` or name it with --l4sd", path.display());
+    }
+    Ok(path)
+}

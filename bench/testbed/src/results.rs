@@ -1,0 +1,241 @@
+//! Reads and completes the result object (`results.json`) that `l4sd run` writes, and prints it as a table.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::flows::{self, FlowResult};
+
+/// The direction that the senders load.
+pub const FORWARD: &str = "left_to_right";
+
+/// Why a result object is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// It is not there or not JSON.
+    #[error("cannot read {path}: {reason}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// It lacks something the contract promises.
+    #[error("results.json has no {0}")]
+    Lacks(String),
+    /// It cannot be written.
+    #[error("cannot write {path}: {reason}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One queue's figures in the measured window.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Queue {
+    /// Rate of forwarded L2 bytes, Mbit/s.
+    pub mbps: f64,
+    /// Mean delay, milliseconds; `null` if nothing was forwarded. The same holds for the percentiles.
+    pub delay_mean_ms: Option<f64>,
+    /// Median.
+    pub delay_p50_ms: Option<f64>,
+    /// 99th percentile.
+    pub delay_p99_ms: Option<f64>,
+    /// 99.9th percentile.
+    pub delay_p999_ms: Option<f64>,
+    /// Forwarded frames.
+    pub packets: u64,
+    /// Frames changed to CE.
+    pub marked: u64,
+    /// Frames dropped, all causes.
+    pub dropped: u64,
+}
+
+/// What the testbed reads of one direction's run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Forwarded bits over capacity, 0..=1.
+    pub utilization: f64,
+    /// Measured seconds.
+    pub window_s: f64,
+    /// L4S queue.
+    pub l: Queue,
+    /// Classic queue.
+    pub c: Queue,
+    /// Goodput ratio of L flows to C flows.
+    pub ratio_l_over_c: Option<f64>,
+}
+
+/// A parsed `results.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results(Value);
+
+impl Results {
+    /// Reads the file.
+    pub fn read(path: &Path) -> Result<Self, ResultsError> {
+        let failed = |reason: String| ResultsError::Read { path: path.display().to_string(), reason };
+        let text = fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        serde_json::from_str(&text).map(Self).map_err(|e| failed(e.to_string()))
+    }
+
+    /// Writes the file.
+    pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
+        let failed = |reason: String| ResultsError::Write { path: path.display().to_string(), reason };
+        let mut text = serde_json::to_string_pretty(&self.0).map_err(|e| failed(e.to_string()))?;
+        text.push('\n');
+        fs::write(path, text).map_err(|e| failed(e.to_string()))
+    }
+
+    /// The run of a direction.
+    pub fn run(&self, direction: &str) -> Result<&Value, ResultsError> {
+        let runs = self.0["runs"].as_array();
+        runs.and_then(|runs| runs.iter().find(|r| r["direction"] == direction))
+            .ok_or_else(|| ResultsError::Lacks(format!("run with direction {direction}")))
+    }
+
+    /// Puts what the senders reported into the loaded direction's run.
+    pub fn set_flows(&mut self, flows: &[FlowResult]) -> Result<(), ResultsError> {
+        self.run(FORWARD)?;
+        let lacks = || ResultsError::Lacks("runs".to_owned());
+        let rows = serde_json::to_value(flows)
+            .map_err(|e| ResultsError::Lacks(format!("place for its flows: {e}")))?;
+        let runs = self.0["runs"].as_array_mut().ok_or_else(lacks)?;
+        for run in runs.iter_mut().filter(|r| r["direction"] == FORWARD) {
+            run["flows"] = rows.clone();
+            run["ratio_l_over_c"] = flows::ratio_l_over_c(flows).into();
+        }
+        Ok(())
+    }
+
+    /// The loaded direction's figures.
+    pub fn summary(&self) -> Result<Summary, ResultsError> {
+        let run = self.run(FORWARD)?;
+        let window_s = number(run, "/duration_s")? - number(run, "/warmup_s")?;
+        Ok(Summary {
+            utilization: number(run, "/link/utilization")?,
+            window_s,
+            l: queue(run, "l", window_s)?,
+            c: queue(run, "c", window_s)?,
+            ratio_l_over_c: run["ratio_l_over_c"].as_f64(),
+        })
+    }
+}
+
+impl Summary {
+    /// The table that ends the demo.
+    pub fn table(&self) -> String {
+        let mut out = String::from(
+            "queue    Mb/s   delay mean      P50      P99    P99.9 ms      marks           drops\n",
+        );
+        for (name, q) in [("L", &self.l), ("C", &self.c)] {
+            let offered = (q.packets + q.dropped) as f64;
+            let share = |n: u64| if offered > 0.0 { 100.0 * n as f64 / offered } else { 0.0 };
+            let row = format!(
+                "{name:<5} {:>7.2} {} {} {} {}  {:>7} ({:>5.2} %) {:>6} ({:>6.3} %)",
+                q.mbps,
+                cell(q.delay_mean_ms, 12),
+                cell(q.delay_p50_ms, 8),
+                cell(q.delay_p99_ms, 8),
+                cell(q.delay_p999_ms, 8),
+                q.marked,
+                share(q.marked),
+                q.dropped,
+                share(q.dropped),
+            );
+            out.push_str(&row);
+            out.push('\n');
+        }
+        let ratio = self.ratio_l_over_c.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
+        write!(out, "utilisation {:.1} %   L/C goodput ratio {ratio}", 100.0 * self.utilization).ok();
+        out
+    }
+}
+
+/// A number of fixed width, or a dash.
+pub fn cell(value: Option<f64>, width: usize) -> String {
+    value.map_or_else(|| format!("{:>width$}", "-"), |v| format!("{v:>width$.2}"))
+}
+
+fn queue(run: &Value, name: &str, window_s: f64) -> Result<Queue, ResultsError> {
+    let at = |rest: &str| format!("/queues/{name}/{rest}");
+    let count = |rest: &str| number(run, &at(rest)).map(|v| v as u64);
+    let delay = |rest: &str| run.pointer(&at(&format!("delay_ms/{rest}"))).and_then(Value::as_f64);
+    let dropped = count("dropped/aqm")? + count("dropped/overload")? + count("dropped/tail")?;
+    Ok(Queue {
+        mbps: number(run, &at("bytes"))? * 8.0 / 1e6 / window_s,
+        delay_mean_ms: delay("mean"),
+        delay_p50_ms: delay("p50"),
+        delay_p99_ms: delay("p99"),
+        delay_p999_ms: delay("p999"),
+        packets: count("packets")?,
+        marked: count("marked")?,
+        dropped,
+    })
+}
+
+fn number(run: &Value, pointer: &str) -> Result<f64, ResultsError> {
+    run.pointer(pointer).and_then(Value::as_f64).ok_or_else(|| ResultsError::Lacks(pointer.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn results() -> Results {
+        let queue = |bytes: u64, mean: Value| {
+            json!({"delay_ms": {"mean": mean, "p50": 0.1, "p99": 0.6, "p999": 1.0, "max": 2.0},
+                "packets": 900, "bytes": bytes, "arrived": 1000, "marked": 45,
+                "dropped": {"aqm": 90, "overload": 7, "tail": 3}, "queued_end": 0})
+        };
+        let run = |direction: &str| {
+            json!({"direction": direction, "duration_s": 25.0, "warmup_s": 5.0, "flows": [],
+                "ratio_l_over_c": null, "link": {"rate_mbps": 40.0, "utilization": 0.979},
+                "queues": {"l": queue(62_500_000, json!(0.18)), "c": queue(35_500_000, Value::Null)}})
+        };
+        Results(json!({"schema": 1, "runs": [run("right_to_left"), run(FORWARD)]}))
+    }
+
+    #[test]
+    fn rates_are_over_the_window_only() {
+        let s = results().summary().unwrap();
+        assert_eq!(s.l.mbps, 25.0);
+        assert_eq!(s.c.mbps, 14.2);
+        assert_eq!(s.l.dropped, 100);
+        assert_eq!(s.c.delay_mean_ms, None);
+        assert!(s.table().contains("45 ( 4.50 %)"), "{}", s.table());
+        assert!(s.table().contains("100 (10.000 %)"), "{}", s.table());
+    }
+
+    #[test]
+    fn flows_go_into_the_loaded_direction_alone() {
+        let flow = |queue, cc: &'static str, mbps| FlowResult {
+            name: cc.to_owned(),
+            cc,
+            queue,
+            rtt_ms: 20.0,
+            goodput_mbps: Some(mbps),
+            retransmits: None,
+            fct_ms: None,
+        };
+        let mut r = results();
+        r.set_flows(&[flow("l", "prague", 24.0), flow("c", "cubic", 16.0)]).unwrap();
+        assert_eq!(r.run(FORWARD).unwrap()["flows"][1]["cc"], "cubic");
+        assert_eq!(r.run(FORWARD).unwrap()["flows"][1]["fct_ms"], Value::Null);
+        assert_eq!(r.summary().unwrap().ratio_l_over_c, Some(1.5));
+        assert_eq!(r.run("right_to_left").unwrap()["flows"], json!([]));
+    }
+
+    #[test]
+    fn what_is_lacking_is_named() {
+        let mut r = results();
+        r.0["runs"][1]["queues"]["c"]["dropped"]["tail"] = Value::Null;
+        assert_eq!(r.summary().unwrap_err().to_string(), "results.json has no /queues/c/dropped/tail");
+    }
+}

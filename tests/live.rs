@@ -1,0 +1,201 @@
+//! The binary as an operator runs it, on real interfaces and real traffic: it forwards both ways, its books balance,
+//! its exit codes tell what is wrong, and it leaves nothing behind.
+//!
+//! Each test runs again inside the testbed's sandbox, as root or in a user namespace; where neither can be had it is
+//! skipped and says so.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use l4sd_testbed::forwarder::{Forwarder, RunSpec, Scheduling};
+use l4sd_testbed::sandbox;
+use l4sd_testbed::tools::{self, IP, IPERF3, SETPRIV, Tool, Tools};
+use l4sd_testbed::topology::{LEFT, Place, RECEIVER_V4, RECEIVER_V6, RIGHT, Topology};
+use serde_json::Value;
+
+const L4SD: &str = env!("CARGO_BIN_EXE_l4sd");
+const PING: Tool = Tool { name: "ping", hint: "package iputils-ping" };
+const DIRECTIONS: [&str; 2] = ["left_to_right", "right_to_left"];
+
+/// Runs `body` in a sandbox of its own; `test` is the name of the calling test.
+fn in_sandbox(test: &str, body: impl FnOnce(&Topology)) {
+    let tools = Tools::discover();
+    if sandbox::inside().is_some() {
+        sandbox::prepare(&tools).unwrap();
+        return body(&Topology::build(&tools).unwrap());
+    }
+    let possible = tools
+        .require(tools::NETWORK)
+        .map_err(|e| e.to_string())
+        .and_then(|()| sandbox::probe(&tools).map_err(|e| e.to_string()));
+    if let Err(why) = possible {
+        return sandbox::skipped(test, &why);
+    }
+    let status = sandbox::enter(&tools, &[test, "--exact", "--nocapture"]).unwrap();
+    assert!(status.success(), "{test} failed inside the sandbox ({status}); its output is above");
+}
+
+fn spec(out: &tempfile::TempDir) -> RunSpec {
+    RunSpec {
+        l4sd: PathBuf::from(L4SD),
+        port: "packet".to_owned(),
+        rate_mbit: 100,
+        rtt_ms: 2,
+        policy: "dualpi2".to_owned(),
+        duration_s: 60,
+        warmup_s: 0,
+        out: out.path().to_path_buf(),
+        scheduling: Scheduling::Ordinary,
+    }
+}
+
+fn l4sd(arguments: &[&str]) -> Output {
+    Command::new(L4SD).args(arguments).output().unwrap()
+}
+
+/// Exit code, and a message that names `what` and is no panic.
+fn refused(output: &Output, code: i32, what: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "stderr: {said}");
+    assert!(said.contains(what), "{what:?} is not named in: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {out}{err}");
+    out.into_owned()
+}
+
+fn links(topology: &Topology) -> String {
+    [LEFT, RIGHT]
+        .map(|dev| output_of(topology.command(Place::Bridge, IP).args(["-d", "link", "show", dev])))
+        .concat()
+}
+
+#[test]
+fn real_traffic_goes_both_ways_and_the_books_balance() {
+    in_sandbox("real_traffic_goes_both_ways_and_the_books_balance", |topology| {
+        let out = tempfile::tempdir().unwrap();
+        let before = links(topology);
+        // A kernel that routes must neither answer nor forward a second time what the bridge already has.
+        if let Err(e) = fs::write("/proc/sys/net/ipv4/ip_forward", "1") {
+            eprintln!("note: ip_forward cannot be set here: {e}");
+        }
+        let forwarder = Forwarder::start(&spec(&out)).unwrap();
+        assert!(links(topology).contains("promiscuity 1"), "the ports must see every frame");
+
+        let mut frames = 0;
+        if topology.tools().find(PING).is_some() {
+            for address in [RECEIVER_V4, RECEIVER_V6] {
+                let arguments = ["-c", "10", "-i", "0.05", "-W", "2", address];
+                let said = output_of(topology.command(Place::Sender, PING).args(arguments));
+                assert!(said.contains(" 10 received, 0% packet loss"), "{said}");
+                assert!(!said.contains("duplicates"), "{said}");
+                frames += 10;
+            }
+        }
+        if topology.tools().find(IPERF3).is_some() {
+            for direction in [&["-i", "0"][..], &["-i", "0", "-R"]] {
+                frames += iperf3(topology, direction);
+            }
+        }
+        if frames == 0 {
+            sandbox::skipped("the traffic itself", "neither ping nor iperf3 is there");
+        }
+        let metrics = forwarder.metrics_text().unwrap();
+        assert!(metrics.contains("l4sd_packets_total{"), "{metrics}");
+        forwarder.terminate();
+        forwarder.finish().unwrap();
+
+        let results: Value =
+            serde_json::from_slice(&fs::read(out.path().join("results.json")).unwrap()).unwrap();
+        assert_eq!(results["schema"], 1);
+        for direction in DIRECTIONS {
+            let run =
+                results["runs"].as_array().unwrap().iter().find(|r| r["direction"] == direction).unwrap();
+            for queue in ["l", "c", "all"] {
+                let t = &run["totals"][queue];
+                let n = |pointer: &str| t.pointer(pointer).and_then(Value::as_u64).unwrap();
+                let dropped = n("/dropped/aqm") + n("/dropped/overload") + n("/dropped/tail");
+                assert_eq!(
+                    n("/arrived"),
+                    n("/packets") + dropped + n("/queued_end"),
+                    "{direction} {queue}: {t}"
+                );
+                assert!(queue != "all" || n("/arrived") >= frames, "{direction}: {frames} frames sent, {t}");
+            }
+        }
+        assert_eq!(links(topology), before, "promiscuous mode or a filter was left on a port");
+    });
+}
+
+/// One megabyte over TCP; returns how many frames that is at least, in either direction.
+fn iperf3(topology: &Topology, options: &[&str]) -> u64 {
+    let mut server = topology.command(Place::Receiver, IPERF3);
+    let mut server =
+        l4sd_testbed::process::Process::spawn("iperf3 server", server.args(["-s", "-1", "--forceflush"]))
+            .unwrap();
+    server
+        .wait_until(std::time::Duration::from_secs(5), |l| l.iter().any(|l| l.text.contains("listening")))
+        .unwrap();
+    let mut client = topology.command(Place::Sender, IPERF3);
+    output_of(client.args(["-c", RECEIVER_V4, "-n", "1M"]).args(options));
+    // 725 segments of 1448 bytes one way, at least an acknowledgement for every ten of them the other way.
+    70
+}
+
+#[test]
+fn a_missing_interface_is_69_and_named() {
+    in_sandbox("a_missing_interface_is_69_and_named", |topology| {
+        let before = links(topology);
+        let right = format!("packet:{RIGHT}");
+        let run =
+            ["run", "--left", "packet:nosuch0", "--right", &right, "--rate", "40Mbit", "--duration", "1s"];
+        refused(&l4sd(&run), 69, "nosuch0");
+        let left = format!("packet:{LEFT}");
+        let run =
+            ["run", "--left", &left, "--right", "packet:nosuch1", "--rate", "40Mbit", "--duration", "1s"];
+        refused(&l4sd(&run), 69, "nosuch1");
+        assert_eq!(links(topology), before, "a failed start must leave the ports as they were");
+    });
+}
+
+#[test]
+fn missing_privilege_is_77() {
+    in_sandbox("missing_privilege_is_77", |topology| {
+        let (left, right) = (format!("packet:{LEFT}"), format!("packet:{RIGHT}"));
+        let mut bare = topology.tools().command(SETPRIV);
+        bare.args(["--bounding-set", "-all", "--inh-caps", "-all", L4SD, "run"]);
+        bare.args(["--left", &left, "--right", &right, "--rate", "40Mbit", "--duration", "1s"]);
+        refused(&bare.output().unwrap(), 77, "CAP_NET_");
+    });
+}
+
+#[test]
+fn a_bad_configuration_is_78_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("l4sd.toml");
+    let run = |text: &str| {
+        fs::write(&file, text).unwrap();
+        l4sd(&["run", "-c", file.to_str().unwrap(), "--left", "mem:", "--right", "mem:", "--duration", "1s"])
+    };
+    refused(&run("version = 1\n[link]\nrate = \"40Mbit\"\nspeed = 3\n"), 78, "speed");
+    refused(&run("version = 1\n[link]\nrate = \"40 bananas\"\n"), 78, "bananas");
+}
+
+#[test]
+fn bad_usage_is_64() {
+    refused(&l4sd(&["run", "--bogus"]), 64, "--bogus");
+    refused(
+        &l4sd(&["run", "--left", "packet:b0", "--right", "packet:b1", "--rate", "40bananas"]),
+        64,
+        "bananas",
+    );
+    refused(&l4sd(&["fly"]), 64, "fly");
+}
