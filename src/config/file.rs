@@ -1,51 +1,17 @@
 //! The file's form: TOML text to [`Settings`], with the place of everything.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Range;
-use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _};
 use toml::de::{DeTable, DeValue};
 
 use super::settings::{KEYS, Places, key, value_error};
+use super::text::{Text, Time};
 use super::{ConfigError, Place, Settings};
-use crate::time::Span;
-use crate::units::{self, UnitError};
+use crate::units::BitRate;
 
 /// The only version of the file's form.
 const VERSION: i64 = 1;
-
-/// A value that is written as text.
-struct Text<T>(T);
-
-impl<'de, T> Deserialize<'de> for Text<T>
-where
-    T: FromStr<Err: fmt::Display>,
-{
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Quoted<T>(PhantomData<T>);
-        impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Quoted<T> {
-            type Value = Text<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text in quotes")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text<T>, E> {
-                text.parse().map(Text).map_err(E::custom)
-            }
-        }
-        d.deserialize_str(Quoted(PhantomData))
-    }
-}
-
-struct Time(Span);
-
-impl FromStr for Time {
-    type Err = UnitError;
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        units::parse_span(text).map(Self)
-    }
-}
 
 macro_rules! sections {
     ($($name:ident { $($field:ident: $ty:ty),+ $(,)? })+) => {$(
@@ -62,7 +28,7 @@ sections! {
     }
     Port { port: Text<super::PortSpec> }
     Link {
-        rate: Text<units::BitRate>, rate_right_to_left: Text<units::BitRate>, overhead: i64, mpu: i64,
+        rate: Text<BitRate>, rate_right_to_left: Text<BitRate>, overhead: i64, mpu: i64,
         limit: Text<super::Limit>, delay: Text<Time>,
     }
     Aqm { policy: Text<super::Policy>, target: Text<Time>, t_update: Text<Time>, nqb: bool }

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod port_spec;
 mod settings;
+pub(crate) mod text;
 mod values;
 
 use std::net::SocketAddr;

@@ -1,17 +1,15 @@
 //! The scenario file: TOML text to validated types. An unknown key is an error with its place.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, Visitor};
+use serde::de::{Deserializer, Error as _};
 
 use super::flow::{Control, FlowSpec, SourceSpec, cubic, dctcp, prague, reno};
 use crate::config::Limit;
+use crate::config::text::{Text, Time};
 use crate::time::{Instant, Span};
-use crate::units::{self, BitRate, UnitError};
+use crate::units::BitRate;
 use crate::wire::Ecn;
 
 /// Bytes of a full-size frame.
@@ -103,34 +101,6 @@ impl PlannedFlow {
     /// It responds to congestion, was there before the window, and stays until the end.
     pub fn is_endless(&self, warmup: Span) -> bool {
         self.cc.is_some() && self.spec.stop.is_none() && self.spec.start <= Instant::ZERO + warmup
-    }
-}
-
-/// A value that is written as text.
-struct Text<T>(T);
-
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Quoted<T>(PhantomData<T>);
-        impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Quoted<T> {
-            type Value = Text<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text in quotes")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text<T>, E> {
-                text.parse().map(Text).map_err(E::custom)
-            }
-        }
-        d.deserialize_str(Quoted(PhantomData))
-    }
-}
-
-struct Time(Span);
-
-impl FromStr for Time {
-    type Err = UnitError;
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        units::parse_span(text).map(Self)
     }
 }
 
