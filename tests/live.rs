@@ -155,9 +155,12 @@ fn a_missing_interface_is_69_and_named() {
     in_sandbox("a_missing_interface_is_69_and_named", |topology| {
         let before = links(topology);
         let right = format!("packet:{RIGHT}");
-        let run =
-            ["run", "--left", "packet:nosuch0", "--right", &right, "--rate", "40Mbit", "--duration", "1s"];
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("report");
+        let out = report.to_str().unwrap();
+        let run = ["run", "--left", "packet:nosuch0", "--right", &right, "--rate", "40Mbit", "--out", out];
         refused(&l4sd(&run), 69, "nosuch0");
+        assert!(!report.exists(), "a failed start leaves no folder behind");
         let left = format!("packet:{LEFT}");
         let run =
             ["run", "--left", &left, "--right", "packet:nosuch1", "--rate", "40Mbit", "--duration", "1s"];

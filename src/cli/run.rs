@@ -81,9 +81,6 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
             warn!("{}: {}", finding.subject, finding.message);
         }
     }
-    if let Some(dir) = args.out() {
-        std::fs::create_dir_all(&dir).map_err(|source| ReportError::Write { path: dir, source })?;
-    }
     let session = Session::new(args, config)?;
     let plan = session.plan;
     let names = [&session.config.left, &session.config.right].map(|p| p.interface().unwrap_or("").to_owned());
@@ -158,6 +155,10 @@ impl Session {
     where
         P::Frame: Send,
     {
+        // Before the first frame, so that a run of hours does not end in a folder that cannot be written.
+        if let Some(dir) = self.args.out() {
+            std::fs::create_dir_all(&dir).map_err(|source| ReportError::Write { path: dir, source })?;
+        }
         let clock = Monotonic::start();
         let start = clock.now();
         let mut lanes = Vec::new();
