@@ -54,7 +54,7 @@ impl LimitRule {
 }
 
 /// One direction's bottleneck.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Egress<H> {
     aqm: Aqm<H>,
     shaper: Shaper,
@@ -157,7 +157,7 @@ impl<H> Egress<H> {
 }
 
 /// When the link is free. Sending time is exact to the nanosecond fraction: the remainder of every division is carried.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shaper {
     rate: BitRate,
     per_bit: Divisor,
@@ -193,7 +193,7 @@ impl Divisor {
 }
 
 /// The integral of the rate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Capacity {
     since: Instant,
     /// Bits x 10^9 of the stretches at earlier rates.

@@ -17,7 +17,7 @@ use crate::time::{Instant, Span};
 use crate::wire::Ecn;
 
 /// Two coupled queues.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DualQ<H> {
     queues: [Fifo<H>; 2],
     pi: Pi2,
@@ -34,7 +34,7 @@ pub struct DualQ<H> {
 }
 
 /// One stream of decisions per kind of signal, so that the share that each takes is exact by itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Chances {
     l4s: Chance,
     l4s_saturated: Chance,

@@ -102,7 +102,7 @@ pub enum Departure<H> {
 }
 
 /// One egress queue structure with its AQM, whichever discipline was configured.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Aqm<H> {
     /// RFC 9332.
     DualQ(Box<dualq::DualQ<H>>),

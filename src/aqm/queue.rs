@@ -9,7 +9,7 @@ use crate::time::{Instant, Span};
 use crate::wire::Ecn;
 
 /// A waiting packet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry<H> {
     /// The driver's handle.
     pub handle: H,
@@ -50,22 +50,25 @@ impl<H> Entry<H> {
 }
 
 /// The FIFO.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fifo<H> {
     entries: VecDeque<Entry<H>>,
     bytes: u64,
+    capacity: usize,
 }
 
 impl<H> Fifo<H> {
-    /// A queue for up to `capacity` packets, allocated now.
+    /// A queue for up to `capacity` packets, allocated now. (A clone, which only simulations make, has memory for what
+    /// waits in it and grows.)
     pub fn with_capacity(capacity: u32) -> Self {
-        Self { entries: VecDeque::with_capacity(capacity as usize), bytes: 0 }
+        let capacity = capacity as usize;
+        Self { entries: VecDeque::with_capacity(capacity), bytes: 0, capacity }
     }
 
     /// Appends a packet. The caller keeps to the capacity.
     pub fn push(&mut self, entry: Entry<H>) {
         debug_assert!(
-            self.entries.len() < self.entries.capacity(),
+            self.entries.len() < self.capacity,
             "the limit keeps a queue within its capacity"
         );
         self.bytes += u64::from(entry.len);

@@ -14,7 +14,7 @@ use crate::time::{Instant, Span};
 use crate::wire::Ecn;
 
 /// One queue under one law.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SingleQueue<H> {
     queue: Fifo<H>,
     law: State,
@@ -22,14 +22,14 @@ pub struct SingleQueue<H> {
     ledger: Ledger,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     TailDrop,
     Codel(Codel),
     Pi2(Box<Pi2State>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pi2State {
     pi: Pi2,
     coupling: Coupling,

@@ -192,7 +192,7 @@ impl Snapshot {
 
 /// The counters while they are being written: every packet passes `arrived`, and then exactly one of `dropped` and
 /// `forwarded` unless it waits.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     /// `presented` is filled in by [`Ledger::stats`].
     queues: [QueueStats; 2],
@@ -242,7 +242,7 @@ impl Ledger {
 pub const OVERLOAD_CLEAR: Span = Span::from_secs(1);
 
 /// Turns saturation, seen once an update, into episodes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Overload {
     episodes: u64,
     finished: Span,

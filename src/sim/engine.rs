@@ -62,13 +62,13 @@ struct InFlight {
     transmission: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Bulk(Box<Sender>),
     Cbr { gap: Span, stats: FlowStats },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flow {
     source: Source,
     frame: u16,
@@ -82,7 +82,7 @@ struct Flow {
 }
 
 /// Which timers have an event in the queue: one each at most, which looks at the deadline when it comes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Timers {
     pacer: bool,
     timeout: bool,
@@ -90,7 +90,7 @@ struct Timers {
 }
 
 /// A simulation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sim<B> {
     events: Events,
     bottleneck: B,

@@ -26,7 +26,7 @@ pub enum Event {
     AckTimer(u32),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     at: Instant,
     order: u64,
@@ -55,7 +55,7 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Events {
     heap: BinaryHeap<Entry>,
     pushed: u64,
