@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`cli`] | verbs; the only place for `anyhow` |
 //! | [`runtime`] | the forwarder's loop on a real host, and the only clock |
+//! | [`eval`] | many simulated cells, scored and compared |
+//! | [`env`] | a simulated link as an environment for learning |
 //! | [`sim`] | the same egress in virtual time, between models of senders |
 //! | [`metrics`], [`report`] | what an operator scrapes; what a run leaves behind |
 //! | [`config`] | TOML and flags to validated types |
@@ -26,6 +28,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod egress;
+pub mod env;
+pub mod eval;
 pub mod metrics;
 pub mod port;
 pub mod report;

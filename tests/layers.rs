@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may import whom. Everything else is an upward or sideways import.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("wire", &[]),
     ("time", &[]),
     ("units", &["time"]),
@@ -20,7 +20,9 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("report", &["aqm", "telemetry", "time", "units"]),
     ("metrics", &["aqm", "config", "port", "telemetry", "wire", "time", "units"]),
     ("runtime", &["aqm", "config", "control", "egress", "port", "telemetry", "wire", "time", "units"]),
-    ("sim", &["aqm", "config", "egress", "report", "telemetry", "wire", "time", "units"]),
+    ("sim", &["aqm", "config", "control", "egress", "report", "telemetry", "wire", "time", "units"]),
+    ("eval", &["aqm", "config", "report", "sim", "telemetry", "time", "units"]),
+    ("env", &["aqm", "config", "control", "egress", "report", "sim", "telemetry", "time", "units"]),
     (
         "cli",
         &[
@@ -28,6 +30,8 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "config",
             "control",
             "egress",
+            "env",
+            "eval",
             "metrics",
             "port",
             "report",

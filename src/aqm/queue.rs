@@ -67,10 +67,7 @@ impl<H> Fifo<H> {
 
     /// Appends a packet. The caller keeps to the capacity.
     pub fn push(&mut self, entry: Entry<H>) {
-        debug_assert!(
-            self.entries.len() < self.capacity,
-            "the limit keeps a queue within its capacity"
-        );
+        debug_assert!(self.entries.len() < self.capacity, "the limit keeps a queue within its capacity");
         self.bytes += u64::from(entry.len);
         self.entries.push_back(entry);
     }

@@ -164,8 +164,25 @@ pub struct FlowResult {
     pub goodput_mbps: Option<f64>,
     /// Packets sent again.
     pub retransmits: Option<u64>,
-    /// Completion time of a sized flow.
+    /// Completion time of a sized flow; the mean for a source that opens many.
     pub fct_ms: Option<f64>,
+    /// Completion times of a source that opens many flows; `null` for others.
+    pub fct: Option<FctResult>,
+}
+
+/// Completion times of many flows: of those that began and completed in the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FctResult {
+    /// Flows that began and completed.
+    pub completed: u64,
+    /// Flows that began and did not complete before the end.
+    pub unfinished: u64,
+    /// Median in milliseconds, nearest rank.
+    pub p50_ms: Option<f64>,
+    /// 95th percentile in milliseconds, nearest rank.
+    pub p95_ms: Option<f64>,
+    /// 99th percentile in milliseconds, nearest rank.
+    pub p99_ms: Option<f64>,
 }
 
 /// What the controller did; all `null` without one.

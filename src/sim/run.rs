@@ -173,6 +173,7 @@ fn flow_results(
                 goodput_mbps: Some(bits / 1e6 / seconds),
                 retransmits: flow.cc.map(|_| to.retransmits - from.retransmits),
                 fct_ms: None,
+                fct: None,
             }
         })
         .collect()
