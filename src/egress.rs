@@ -61,6 +61,8 @@ pub struct Egress<H> {
     overhead: i32,
     mpu: u32,
     limit: LimitRule,
+    /// The rate that windows report: the configured one, or the mean of a link whose capacity nobody knows.
+    reported: BitRate,
     windows: u64,
     window_start: Instant,
 }
@@ -77,6 +79,7 @@ impl<H> Egress<H> {
             overhead: config.overhead,
             mpu: config.mpu,
             limit: config.limit,
+            reported: config.rate,
             windows: 0,
             window_start: now,
         }
@@ -111,9 +114,9 @@ impl<H> Egress<H> {
         Some(departure)
     }
 
-    /// When [`Egress::poll`] will have something; `None` while nothing waits.
+    /// When [`Egress::poll`] will have something; `None` while nothing waits, or while the link waits for a grant.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.aqm.is_empty()).then_some(self.shaper.free_at)
+        (!self.aqm.is_empty() && !self.shaper.waits_for_grant()).then_some(self.shaper.free_at)
     }
 
     /// Closes the telemetry window that began at the last call (or at the start).
@@ -123,7 +126,7 @@ impl<H> Egress<H> {
             id: self.windows,
             end: now,
             span: now.since(self.window_start),
-            rate: self.shaper.rate,
+            rate: self.reported,
             capacity_bits: self.shaper.capacity_bits(now),
             egress: self.aqm.snapshot(now),
         };
@@ -142,7 +145,25 @@ impl<H> Egress<H> {
     /// Changes the rate from `now` on. The packet being sent ends when it would have.
     pub fn set_rate(&mut self, rate: BitRate, now: Instant) {
         self.shaper.set_rate(rate, now);
+        self.reported = rate;
         self.aqm.set_limit_bytes(self.limit.bytes(rate));
+    }
+
+    /// The capacity changes and nobody is told: neither the limit nor the rate that windows report follows. For links
+    /// whose capacity is only known by what passes through them.
+    pub fn vary(&mut self, rate: BitRate, now: Instant) {
+        self.shaper.set_rate(rate, now);
+    }
+
+    /// From now on the link sends by [`Egress::grant`] alone and has no rate; windows report the configured one.
+    pub fn send_by_grants(&mut self, now: Instant) {
+        self.shaper.send_by_grants(now);
+    }
+
+    /// The link may send `bytes` more. Credit lasts while packets wait; what an idle link is granted is lost. The packet
+    /// that uses up the last of it is sent whole, and what it overdraws is taken from the next grant.
+    pub fn grant(&mut self, bytes: u16) {
+        self.shaper.grant(bytes, self.aqm.is_empty());
     }
 
     /// The rate in force.
@@ -165,6 +186,8 @@ struct Shaper {
     /// Carried remainder of transmission times, in 1/rate nanoseconds.
     remainder: u64,
     capacity: Capacity,
+    /// Bytes that may be sent yet, on a link that sends by grants.
+    credit: Option<i64>,
 }
 
 /// Exact division by the rate without a division: a packet's transmission time is the longest chain of instructions
@@ -203,16 +226,43 @@ struct Capacity {
 impl Shaper {
     fn new(rate: BitRate, now: Instant) -> Self {
         let per_bit = Divisor::new(rate.as_bps());
-        Self { rate, per_bit, free_at: now, remainder: 0, capacity: Capacity { since: now, settled: 0 } }
+        Self { rate, per_bit, free_at: now, remainder: 0, capacity: Capacity { since: now, settled: 0 }, credit: None }
+    }
+
+    fn waits_for_grant(&self) -> bool {
+        self.credit.is_some_and(|credit| credit <= 0)
+    }
+
+    fn send_by_grants(&mut self, now: Instant) {
+        self.capacity.settled += self.bits_e9_since(now);
+        self.credit = Some(0);
+        self.free_at = now;
+    }
+
+    fn grant(&mut self, bytes: u16, idle: bool) {
+        self.capacity.settled += u128::from(bytes) * 8_000_000_000;
+        if let Some(credit) = &mut self.credit {
+            *credit += i64::from(bytes);
+            if idle {
+                *credit = (*credit).min(0);
+            }
+        }
     }
 
     fn is_free(&mut self, now: Instant) -> bool {
+        if let Some(credit) = self.credit {
+            return credit > 0;
+        }
         self.free_at = self.free_at.max(now - CATCH_UP);
         self.free_at <= now
     }
 
     /// A packet meets an idle link: time that passed unused is gone.
     fn wake(&mut self, now: Instant) {
+        if let Some(credit) = &mut self.credit {
+            *credit = (*credit).min(0);
+            return;
+        }
         if self.free_at < now {
             self.free_at = now;
             self.remainder = 0;
@@ -220,6 +270,10 @@ impl Shaper {
     }
 
     fn sent(&mut self, bytes: u16) {
+        if let Some(credit) = &mut self.credit {
+            *credit -= i64::from(bytes);
+            return;
+        }
         let bit_ns = u64::from(bytes) * 8 * 1_000_000_000 + self.remainder;
         let (ns, remainder) = self.per_bit.divide(bit_ns);
         self.free_at += Span::from_nanos(ns);
@@ -235,6 +289,9 @@ impl Shaper {
     }
 
     fn bits_e9_since(&self, now: Instant) -> u128 {
+        if self.credit.is_some() {
+            return 0;
+        }
         u128::from(self.rate.as_bps()) * u128::from(now.since(self.capacity.since).as_nanos())
     }
 
@@ -343,6 +400,41 @@ mod tests {
         assert_eq!((e.link_bytes(1514), e.link_bytes(60), e.link_bytes(42)), (1538, 84, 84));
         let e: Egress<u32> = Egress::new(&EgressConfig { overhead: -14, ..config(40) }, Instant::ZERO);
         assert_eq!((e.link_bytes(1514), e.link_bytes(10)), (1500, 1));
+    }
+
+    /// An opportunity of a trace: kept while packets wait, lost while none does, overdrawn by at most one packet.
+    #[test]
+    fn grants_are_kept_while_packets_wait() {
+        let at = Instant::from_millis;
+        let mut e = Egress::new(&config(12), at(0));
+        e.send_by_grants(at(0));
+        e.grant(1514);
+        assert_eq!(e.poll_timeout(), None);
+        for i in 0..6 {
+            e.on_packet(i, meta(if i < 3 { 1000 } else { 700 }), at(1)).unwrap();
+        }
+        assert!(e.poll(at(1)).is_none(), "what was granted to the idle link is lost");
+        e.grant(1514);
+        let sent = |e: &mut Egress<u32>, ms| std::iter::from_fn(|| e.poll(at(ms))).count();
+        assert_eq!(sent(&mut e, 2), 2, "1514 - 1000 > 0, then -486");
+        e.grant(1514);
+        assert_eq!(sent(&mut e, 3), 2, "1028 - 1000 = 28 > 0, then -672");
+        e.grant(600);
+        assert_eq!((sent(&mut e, 4), e.poll_timeout()), (0, None));
+        e.grant(2000);
+        assert_eq!(sent(&mut e, 5), 2, "the queue is empty");
+        let w = e.take_window(at(10));
+        assert_eq!((w.capacity_bits, w.rate), (8 * (1514 * 3 + 600 + 2000), BitRate::from_mbps(12)));
+    }
+
+    /// A capacity that nobody is told of: windows and limit stay, sending changes.
+    #[test]
+    fn a_hidden_rate_is_not_reported() {
+        let mut e: Egress<u32> = Egress::new(&config(40), Instant::ZERO);
+        e.vary(BitRate::from_mbps(10), Instant::from_millis(1000));
+        let w = e.take_window(Instant::from_millis(3000));
+        assert_eq!((w.rate, w.capacity_bits), (BitRate::from_mbps(40), 60_000_000));
+        assert_eq!((w.egress.limit_bytes, e.rate()), (1_250_000, BitRate::from_mbps(10)));
     }
 
     /// The rate changes at once, and capacity is the integral of what it was.
