@@ -5,7 +5,7 @@
 //! It owns what waits and nothing else. It must not know where handles come from.
 
 use crate::aqm::params::{Discipline, Knobs, MTU_BYTES};
-use crate::aqm::{Aqm, Departure, PacketMeta};
+use crate::aqm::{Aqm, Departure, PacketMeta, Service};
 use crate::telemetry::TelemetryWindow;
 use crate::time::{Instant, Span};
 use crate::units::BitRate;
@@ -166,9 +166,20 @@ impl<H> Egress<H> {
         self.shaper.grant(bytes, self.aqm.is_empty());
     }
 
+    /// How long a packet of `len` bytes takes at the rate in force, to the nanosecond below; no time at all on a link that
+    /// sends by grants.
+    pub fn sending_time(&self, len: u16) -> Span {
+        self.shaper.sending_time(len)
+    }
+
     /// The rate in force.
     pub const fn rate(&self) -> BitRate {
         self.shaper.rate
+    }
+
+    /// The queue that a packet would join.
+    pub const fn service(&self, meta: &PacketMeta) -> Service {
+        self.aqm.service(meta)
     }
 
     /// Takes a waiting packet out without a verdict or an account, for a driver that shuts down.
@@ -226,7 +237,14 @@ struct Capacity {
 impl Shaper {
     fn new(rate: BitRate, now: Instant) -> Self {
         let per_bit = Divisor::new(rate.as_bps());
-        Self { rate, per_bit, free_at: now, remainder: 0, capacity: Capacity { since: now, settled: 0 }, credit: None }
+        Self {
+            rate,
+            per_bit,
+            free_at: now,
+            remainder: 0,
+            capacity: Capacity { since: now, settled: 0 },
+            credit: None,
+        }
     }
 
     fn waits_for_grant(&self) -> bool {
@@ -278,6 +296,13 @@ impl Shaper {
         let (ns, remainder) = self.per_bit.divide(bit_ns);
         self.free_at += Span::from_nanos(ns);
         self.remainder = remainder;
+    }
+
+    fn sending_time(&self, bytes: u16) -> Span {
+        match self.credit {
+            Some(_) => Span::ZERO,
+            None => Span::from_nanos(self.per_bit.divide(u64::from(bytes) * 8_000_000_000).0),
+        }
     }
 
     fn set_rate(&mut self, rate: BitRate, now: Instant) {

@@ -49,15 +49,7 @@ impl Bottleneck for Marker {
 
 /// Packets a second of a sender with every `period`-th packet marked, once it has settled.
 fn rate(control: Control, rtt: Span, period: u32, settle: Span, measure: Span) -> f64 {
-    let flow = FlowSpec {
-        source: SourceSpec::Bulk(control),
-        rtt,
-        frame: 1514,
-        ecn: Ecn::Ect0,
-        delayed_acks: false,
-        start: Instant::ZERO,
-        stop: None,
-    };
+    let flow = FlowSpec::new(SourceSpec::Bulk(control), rtt, Ecn::Ect0);
     let mut sim = Sim::new(Marker { waiting: VecDeque::new(), period, count: 0 }, vec![flow], 1);
     sim.run_until(Instant::ZERO + settle, &mut ());
     let before = sim.stats(0);

@@ -146,7 +146,7 @@ fn the_verb_writes_the_same_results_each_time_and_explains_mistakes() {
         (vec!["sim", &bad], 78, "bad.toml:2:1: unknown field `speed`"),
         (vec!["sim", "no.toml"], 78, "no.toml: cannot read"),
         (vec!["sim", scenario, "--policy", "fq"], 64, "there is no policy 'fq'"),
-        (vec!["sim", scenario, "--policy", "replay:x.csv"], 64, "does not run in the simulator"),
+        (vec!["sim", scenario, "--policy", "replay:x.csv"], 65, "x.csv"),
     ] {
         let run = l4sd(&args);
         let message = String::from_utf8_lossy(&run.stderr).into_owned();

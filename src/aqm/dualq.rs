@@ -68,10 +68,15 @@ impl<H> DualQ<H> {
         }
     }
 
+    /// See [`super::Aqm::service`].
+    pub const fn service(&self, meta: &PacketMeta) -> Service {
+        classify::service(meta, self.nqb)
+    }
+
     /// See [`super::Aqm::enqueue`]. RFC 9332 Appendix A figure 3.
     pub fn enqueue(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
         self.advance(now);
-        let service = classify::service(&meta, self.nqb);
+        let service = self.service(&meta);
         self.ledger.arrived(service, meta.len);
         let packets = self.queues[0].packets() + self.queues[1].packets();
         if self.bytes() + u64::from(MTU_BYTES) > self.limit_bytes || packets >= self.limit_packets {

@@ -127,6 +127,14 @@ impl<H> Aqm<H> {
         }
     }
 
+    /// The queue that a packet joins.
+    pub const fn service(&self, meta: &PacketMeta) -> Service {
+        match self {
+            Self::DualQ(q) => q.service(meta),
+            Self::Single(_) => Service::Classic,
+        }
+    }
+
     /// Takes the next packet as the link becomes free at `now`, with a verdict. Call again after a drop.
     pub fn dequeue(&mut self, now: Instant) -> Option<Departure<H>> {
         match self {

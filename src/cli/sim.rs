@@ -46,7 +46,7 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
         for policy in &args.policy {
             let first = args.seed.unwrap_or(scenario.seed);
             for seed in (first..).take(args.seeds.unwrap_or(1) as usize) {
-                let report = sim::run(scenario, policy, seed).map_err(|e| Failure::new(Exit::Usage, e))?;
+                let report = sim::run(scenario, policy, seed).map_err(|e| Failure::new(Exit::Data, e))?;
                 if let Some(error) = &report.conservation_error {
                     let error = anyhow::anyhow!("{}: the account does not close: {error}", scenario.name);
                     return Err(Failure::new(Exit::Internal, error));

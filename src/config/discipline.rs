@@ -1,7 +1,7 @@
 //! From a policy's name and constants to the discipline that carries it out. The bridge and the simulator both come
 //! here, so that a name means the same in both.
 
-use super::{AqmConfig, Limit, Policy};
+use super::{AqmConfig, Constants, Limit, Policy};
 use crate::aqm::params::{self, Discipline, DualQParams, Law, MTU_BYTES, PiParams, SingleParams};
 use crate::egress::LimitRule;
 use crate::time::Span;
@@ -35,6 +35,8 @@ impl AqmConfig {
         let single = |law| Discipline::Single(SingleParams { law, limit });
         match &self.policy {
             Policy::DualPi2 | Policy::Replay(_) => dual(DualQParams::rfc9332(limit), limit),
+            Policy::DualPi2With(constants) => dual(constants.over(DualQParams::rfc9332(limit)), limit),
+            Policy::DualPi2Tuned => dual(Constants::tuned().over(DualQParams::rfc9332(limit)), limit),
             Policy::DualPi2Linux => {
                 let linux = DualQParams::linux(seed);
                 let packets = limit.packets.min(linux.limit.packets);

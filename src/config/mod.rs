@@ -4,6 +4,7 @@
 //! merged over them, then [`Settings::validate`]. Nothing here opens an interface or asks the host anything; whether
 //! the machine can do what the configuration asks is for `check` and the ports to say.
 
+mod constants;
 mod discipline;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ mod values;
 
 use std::net::SocketAddr;
 
+pub use constants::Constants;
 pub use error::{ConfigError, Place};
 pub use port_spec::{PortKind, PortSpec};
 pub use settings::{KEYS, Key, Places, Settings};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::constants::Constants;
 use crate::time::Span;
 use crate::units::{self, BitRate, UnitError};
 
@@ -18,6 +19,10 @@ pub struct ValueError(pub(super) String);
 pub enum Policy {
     /// The DualQ of RFC 9332 with constant parameters.
     DualPi2,
+    /// The DualQ of RFC 9332 with other constants.
+    DualPi2With(Constants),
+    /// The DualQ with the constants that a search has found.
+    DualPi2Tuned,
     /// The DualQ with the choices of Linux `sch_dualpi2`.
     DualPi2Linux,
     /// A single queue under PI2.
@@ -32,13 +37,16 @@ pub enum Policy {
 
 impl Policy {
     /// Every accepted spelling.
-    pub const NAMES: &'static str = "dualpi2, dualpi2-linux, pi2, codel, taildrop or replay:FILE";
+    pub const NAMES: &'static str =
+        "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms:..., pi2, codel, taildrop or replay:FILE";
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DualPi2 => "dualpi2",
+            Self::DualPi2With(constants) => return write!(f, "dualpi2{constants}"),
+            Self::DualPi2Tuned => "dualpi2-tuned",
             Self::DualPi2Linux => "dualpi2-linux",
             Self::Pi2 => "pi2",
             Self::Codel => "codel",
@@ -54,10 +62,12 @@ impl FromStr for Policy {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         Ok(match text {
             "dualpi2" => Self::DualPi2,
+            "dualpi2-tuned" => Self::DualPi2Tuned,
             "dualpi2-linux" => Self::DualPi2Linux,
             "pi2" => Self::Pi2,
             "codel" => Self::Codel,
             "taildrop" => Self::Taildrop,
+            _ if text.starts_with("dualpi2:") => Self::DualPi2With(text["dualpi2:".len()..].parse()?),
             _ => match text.strip_prefix("replay:") {
                 Some("") => {
                     return Err(ValueError("'replay:' needs a file, as in replay:decisions.csv".into()));
@@ -233,7 +243,16 @@ mod tests {
 
     #[test]
     fn policies_read_and_print_the_same() {
-        for name in ["dualpi2", "dualpi2-linux", "pi2", "codel", "taildrop", "replay:a/b.csv"] {
+        for name in [
+            "dualpi2",
+            "dualpi2-linux",
+            "dualpi2-tuned",
+            "dualpi2:target=5ms:alpha=0.2:ramp=2000us",
+            "pi2",
+            "codel",
+            "taildrop",
+            "replay:a/b.csv",
+        ] {
             assert_eq!(name.parse::<Policy>().unwrap().to_string(), name);
         }
         assert!("replay:".parse::<Policy>().is_err());

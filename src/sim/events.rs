@@ -5,20 +5,22 @@ use std::collections::BinaryHeap;
 
 use crate::time::Instant;
 
-/// What happens. Numbers are indices of flows and handles of packets.
+/// What happens. Numbers are indices of flows.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// A flow begins.
     Start(u32),
     /// A flow ends: nothing more is sent.
     Stop(u32),
-    /// A packet reaches the bottleneck.
+    /// The oldest packet of a flow under way to the bottleneck reaches it.
     Arrive(u32),
     /// The link of the bottleneck may be free.
     LinkFree,
+    /// The capacity of the link changes.
+    Capacity,
     /// The oldest acknowledgement under way to this flow's sender arrives.
     Ack(u32),
-    /// The pacer of a flow lets the next packet go.
+    /// The pacer of a flow lets the next packet go; a source begins its next burst or flow.
     Paced(u32),
     /// The retransmission timer of a flow may have expired.
     Timeout(u32),

@@ -2,18 +2,22 @@
 //!
 //! Figures that a live run takes from histograms are exact here.
 
+use super::controller::Controller;
 use super::engine::{Probe, Sim};
-use super::flow::{FlowSpec, FlowStats};
-use super::scenario::Scenario;
-use crate::aqm::Service;
-use crate::aqm::params::{DEFAULT_LIMIT_PACKETS, Discipline, Limit as QueueLimit, PiParams};
+use super::flow::FlowStats;
+use super::scenario::{Drawn, PlannedFlow, Scenario};
+use super::traffic::SourceSpec;
+use crate::aqm::params::{DEFAULT_LIMIT_PACKETS, Knobs, Limit as QueueLimit, PiParams};
+use crate::aqm::{PacketMeta, Service};
 use crate::config::{AqmConfig, Policy};
+use crate::control::policy::replay::ReplayError;
 use crate::egress::{Egress, EgressConfig};
 use crate::report::recorder::BIN;
-use crate::report::result::{DelayResult, FlowResult};
+use crate::report::result::{DelayResult, FctResult, FlowResult};
 use crate::report::{DirectionRecorder, DirectionReport, RunSetup};
-use crate::telemetry::Direction;
+use crate::telemetry::{Direction, TelemetryWindow};
 use crate::time::{Instant, Span};
+use crate::units::BitRate;
 use crate::wire::Ecn;
 
 /// A queue has recovered from a step when the mean delay stays under twice this, whichever the policy.
@@ -24,23 +28,25 @@ const RECOVERY_BINS: usize = 10;
 /// Why a scenario was not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
-    /// A policy that only works live.
-    #[error(
-        "policy '{0}' does not run in the simulator; take dualpi2, dualpi2-linux, pi2, codel or taildrop"
-    )]
-    Policy(String),
+    /// The decisions of a `replay:FILE` cannot be read.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
 }
 
-/// The bottleneck of a scenario under a policy.
-pub fn egress_config(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<EgressConfig, SimError> {
-    if matches!(policy, Policy::Replay(_)) {
-        return Err(SimError::Policy(policy.to_string()));
-    }
-    let aqm = AqmConfig::of(policy.clone());
-    let (rate, limit) = (scenario.rate, aqm.limit_rule(scenario.buffer));
+/// A scenario under a seed with its bottleneck under a policy, before anything has happened.
+pub fn simulation(scenario: &Scenario, policy: &Policy, seed: u64) -> Sim<Egress<u32>> {
+    let Drawn { flows, link } = scenario.draw(seed);
+    let egress = Egress::new(&egress_config(scenario, policy, link.configured, seed), Instant::ZERO);
+    Sim::new(egress, flows, seed).with_link(link)
+}
+
+/// The bottleneck of a scenario under a policy, at a rate.
+pub fn egress_config(scenario: &Scenario, policy: &Policy, rate: BitRate, seed: u64) -> EgressConfig {
+    let aqm = AqmConfig { nqb: scenario.nqb, ..AqmConfig::of(policy.clone()) };
+    let limit = aqm.limit_rule(scenario.buffer);
     let queue = QueueLimit { bytes: limit.bytes(rate), packets: DEFAULT_LIMIT_PACKETS };
     let discipline = aqm.discipline(queue, seed);
-    Ok(EgressConfig { rate, overhead: 0, mpu: 0, limit, discipline })
+    EgressConfig { rate, overhead: 0, mpu: 0, limit, discipline }
 }
 
 /// What is recorded of each packet.
@@ -65,12 +71,39 @@ impl Probe for Observed {
     }
 }
 
+/// A run with every delay of its window.
+#[derive(Clone, Debug)]
+pub struct SimRun {
+    /// What a live run leaves behind too.
+    pub report: DirectionReport,
+    /// Delays in nanoseconds in ascending order, by [`Service::index`].
+    pub delays_ns: [Vec<u64>; 2],
+}
+
 /// Runs a scenario.
 pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<DirectionReport, SimError> {
-    let config = egress_config(scenario, policy, seed)?;
-    let has_l_queue = matches!(config.discipline, Discipline::DualQ(_));
-    let flows: Vec<FlowSpec> = scenario.flows.iter().map(|f| f.spec.clone()).collect();
-    let mut sim = Sim::new(Egress::new(&config, Instant::ZERO), flows, seed);
+    run_detailed(scenario, policy, seed, &mut ()).map(|r| r.report)
+}
+
+/// Is told of every window as it closes, with the parameters then in force.
+pub trait WindowSink {
+    /// A window has closed.
+    fn window(&mut self, window: &TelemetryWindow, in_force: &Knobs);
+}
+
+impl WindowSink for () {
+    fn window(&mut self, _: &TelemetryWindow, _: &Knobs) {}
+}
+
+/// Runs a scenario and keeps more of it.
+pub fn run_detailed(
+    scenario: &Scenario,
+    policy: &Policy,
+    seed: u64,
+    sink: &mut impl WindowSink,
+) -> Result<SimRun, SimError> {
+    let mut sim = simulation(scenario, policy, seed);
+    let mut controller = Controller::of(policy, scenario.decision_latency)?;
     let mut recorder = DirectionRecorder::new(RunSetup {
         scenario: Some(scenario.name.clone()),
         policy: policy.to_string(),
@@ -85,98 +118,146 @@ pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<DirectionR
         delays: [Vec::new(), Vec::new()],
         bins: vec![(0, 0); scenario.duration.as_nanos().div_ceil(BIN.as_nanos()) as usize],
     };
+    let measured_from = Instant::ZERO + scenario.warmup;
     let stats = |sim: &Sim<_>| (0..scenario.flows.len()).map(|i| sim.stats(i)).collect::<Vec<FlowStats>>();
     let mut at_warmup = stats(&sim);
-    for stop in stops(scenario) {
-        sim.run_until(stop.at, &mut observed);
-        let egress = sim.bottleneck();
-        if stop.window && stop.at > Instant::ZERO {
-            recorder.window(&egress.take_window(stop.at));
+    for end in window_ends(scenario) {
+        while let Some(at) = controller.as_ref().and_then(Controller::due).filter(|&at| at <= end) {
+            sim.run_until(at, &mut observed);
+            if let Some(c) = &mut controller {
+                c.apply_due(sim.bottleneck(), at);
+            }
         }
-        if let Some(step) = scenario.steps.iter().find(|s| Instant::ZERO + s.at == stop.at) {
-            egress.set_rate(step.rate, stop.at);
+        sim.run_until(end, &mut observed);
+        let in_force = controller.as_ref().map_or_else(Knobs::default, Controller::in_force);
+        if end > Instant::ZERO {
+            let window = sim.bottleneck().take_window(end);
+            recorder.window(&window);
+            sink.window(&window, &in_force);
+            if let Some(c) = &mut controller {
+                c.window(&window, sim.bottleneck(), end >= measured_from);
+            }
         }
-        if stop.at == Instant::ZERO + scenario.warmup {
+        if end == measured_from {
             observed.measuring = true;
             at_warmup = stats(&sim);
         }
     }
-    let at_end = stats(&sim);
     let mut report = recorder.finish();
-    let [l, c] = observed.delays;
+    let [mut l, mut c] = observed.delays;
+    l.sort_unstable();
+    c.sort_unstable();
     let queues = &mut report.result.queues;
-    let all = [l.as_slice(), c.as_slice()].concat();
-    for (queue, delays) in [(&mut queues.l, l), (&mut queues.c, c), (&mut queues.all, all)] {
-        queue.delay_ms = delay_result(delays);
-    }
-    let seconds = (scenario.duration - scenario.warmup).as_secs_f64();
-    report.result.flows = flow_results(scenario, &at_warmup, &at_end, seconds, has_l_queue);
+    queues.all.delay_ms = delay_result(&merged(&l, &c));
+    queues.l.delay_ms = delay_result(&l);
+    queues.c.delay_ms = delay_result(&c);
+    let account = Account { scenario, sim: &sim, at_warmup: &at_warmup, at_end: &stats(&sim) };
+    report.result.flows = account.flows();
     report.result.ratio_l_over_c = ratio(scenario, &report.result.flows);
     report.result.recovery_ms = recoveries(scenario, &observed.bins);
-    Ok(report)
+    if let Some(c) = controller {
+        c.report(&mut report.result);
+    }
+    Ok(SimRun { report, delays_ns: [l, c] })
 }
 
-/// A moment at which something is done between two packets.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
-struct Stop {
-    at: Instant,
-    window: bool,
-}
-
-/// Ends of windows: a grid, and the edges of the measured window; and the steps of the rate.
-fn stops(scenario: &Scenario) -> Vec<Stop> {
+/// Ends of windows: a grid, and the edges of the measured window.
+fn window_ends(scenario: &Scenario) -> Vec<Instant> {
     let grid = PiParams::default().t_update.as_nanos();
     let end = scenario.duration.as_nanos();
-    let windows = (1..=end / grid).map(|i| i * grid).chain([scenario.warmup.as_nanos(), end]);
-    let mut stops: Vec<Stop> = windows.map(|ns| Stop { at: Instant::from_nanos(ns), window: true }).collect();
-    stops.extend(scenario.steps.iter().map(|s| Stop { at: Instant::ZERO + s.at, window: false }));
-    // Where a step falls on the end of a window, the window comes first and sees the old rate.
-    stops.sort_unstable_by_key(|s| (s.at, !s.window));
-    stops.dedup_by_key(|s| s.at);
-    stops
+    let mut ends: Vec<u64> =
+        (1..=end / grid).map(|i| i * grid).chain([scenario.warmup.as_nanos(), end]).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends.into_iter().map(Instant::from_nanos).collect()
 }
 
-/// Mean, exact nearest-rank percentiles and maximum.
-fn delay_result(mut ns: Vec<u64>) -> DelayResult {
-    ns.sort_unstable();
-    let Some(&max) = ns.last() else { return DelayResult::default() };
-    let ms = |ns: u64| Some(ns as f64 / 1e6);
-    let rank = |per_mille: usize| ms(ns[(ns.len() * per_mille).div_ceil(1000) - 1]);
-    let sum: u64 = ns.iter().sum();
+/// Two ascending lists as one.
+fn merged(a: &[u64], b: &[u64]) -> Vec<u64> {
+    let (mut i, mut j) = (0, 0);
+    let mut all = Vec::with_capacity(a.len() + b.len());
+    while i < a.len() && j < b.len() {
+        let from_a = a[i] <= b[j];
+        all.push(if from_a { a[i] } else { b[j] });
+        i += usize::from(from_a);
+        j += usize::from(!from_a);
+    }
+    all.extend_from_slice(&a[i..]);
+    all.extend_from_slice(&b[j..]);
+    all
+}
+
+/// The value below or at which `per_mille` of an ascending list lies, by nearest rank.
+pub fn nearest_rank(sorted: &[u64], per_mille: usize) -> Option<u64> {
+    sorted.get((sorted.len() * per_mille).div_ceil(1000).max(1) - 1).copied()
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// Mean, exact nearest-rank percentiles and maximum of an ascending list.
+fn delay_result(sorted: &[u64]) -> DelayResult {
+    let Some(&max) = sorted.last() else { return DelayResult::default() };
+    let rank = |per_mille: usize| nearest_rank(sorted, per_mille).map(ms);
+    let sum: u64 = sorted.iter().sum();
     DelayResult {
-        mean: Some(sum as f64 / 1e6 / ns.len() as f64),
+        mean: Some(ms(sum) / sorted.len() as f64),
         p50: rank(500),
         p99: rank(990),
         p999: rank(999),
-        max: ms(max),
+        max: Some(ms(max)),
     }
 }
 
-fn flow_results(
-    scenario: &Scenario,
-    from: &[FlowStats],
-    to: &[FlowStats],
-    seconds: f64,
-    has_l_queue: bool,
-) -> Vec<FlowResult> {
-    let flows = scenario.flows.iter().zip(from.iter().zip(to));
-    flows
-        .map(|(flow, (from, to))| {
-            let in_l = has_l_queue && matches!(flow.spec.ecn, Ecn::Ect1 | Ecn::Ce);
-            let service = if in_l { Service::L4s } else { Service::Classic };
-            let bits = (to.delivered - from.delivered) as f64 * f64::from(flow.payload) * 8.0;
-            FlowResult {
-                name: flow.name.clone(),
-                cc: flow.cc.map(str::to_owned),
-                queue: Some(service.label().to_owned()),
-                rtt_ms: flow.cc.map(|_| flow.spec.rtt.as_millis_f64()),
-                goodput_mbps: Some(bits / 1e6 / seconds),
-                retransmits: flow.cc.map(|_| to.retransmits - from.retransmits),
-                fct_ms: None,
-                fct: None,
-            }
-        })
-        .collect()
+/// What flows have done between two readings.
+struct Account<'a> {
+    scenario: &'a Scenario,
+    sim: &'a Sim<Egress<u32>>,
+    at_warmup: &'a [FlowStats],
+    at_end: &'a [FlowStats],
+}
+
+impl Account<'_> {
+    fn flows(&self) -> Vec<FlowResult> {
+        self.scenario.flows.iter().enumerate().map(|(i, flow)| self.flow(i, flow)).collect()
+    }
+
+    fn flow(&self, i: usize, flow: &PlannedFlow) -> FlowResult {
+        let (from, to) = (self.at_warmup[i], self.at_end[i]);
+        let seconds = (self.scenario.duration - self.scenario.warmup).as_secs_f64();
+        let bits = (to.delivered - from.delivered) as f64 * f64::from(flow.payload) * 8.0;
+        let many = matches!(flow.spec.source, SourceSpec::Web(_));
+        let measured_from = Instant::ZERO + self.scenario.warmup;
+        let completed = self.sim.completions(i).iter().filter(|c| !many || c.opened >= measured_from);
+        let mut took: Vec<u64> = completed.map(|c| c.took.as_nanos()).collect();
+        took.sort_unstable();
+        let mean = took.iter().sum::<u64>() as f64 / took.len() as f64;
+        let rank = |per_mille| nearest_rank(&took, per_mille).map(ms);
+        FlowResult {
+            name: flow.name.clone(),
+            cc: flow.cc.map(str::to_owned),
+            queue: Some(self.queue(flow).label().to_owned()),
+            rtt_ms: flow.cc.map(|_| self.sim.base_rtt(i).as_millis_f64()),
+            goodput_mbps: Some(bits / 1e6 / seconds),
+            retransmits: flow.cc.map(|_| to.retransmits - from.retransmits),
+            fct_ms: (!took.is_empty()).then_some(mean / 1e6),
+            fct: many.then(|| FctResult {
+                completed: took.len() as u64,
+                unfinished: self.sim.open(i) as u64,
+                p50_ms: rank(500),
+                p95_ms: rank(950),
+                p99_ms: rank(990),
+            }),
+        }
+    }
+
+    /// The queue that the bottleneck puts its packets into.
+    fn queue(&self, flow: &PlannedFlow) -> Service {
+        let meta =
+            PacketMeta { len: flow.spec.frame, ecn: flow.spec.ecn, nqb: flow.spec.nqb, ip: true, flow: 0 };
+        self.sim.service(&meta)
+    }
 }
 
 /// Mean goodput of endless flows with the L4S identifier over that of the other endless flows, also where a policy
@@ -202,9 +283,9 @@ fn ratio(scenario: &Scenario, results: &[FlowResult]) -> Option<f64> {
 fn recoveries(scenario: &Scenario, bins: &[(u64, u64)]) -> Vec<Option<f64>> {
     let low = |&(sum, count): &(u64, u64)| sum <= 2 * RECOVERY_TARGET.as_nanos() * count;
     let bin = |at: Span| at.as_nanos().div_ceil(BIN.as_nanos()) as usize;
-    let ends = scenario.steps.iter().skip(1).map(|s| s.at).chain([scenario.duration]);
-    scenario
-        .steps
+    let steps = scenario.steps();
+    let ends = steps.iter().skip(1).map(|s| s.at).chain([scenario.duration]);
+    steps
         .iter()
         .zip(ends)
         .map(|(step, end)| {
@@ -223,10 +304,11 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_rank() {
-        let d = delay_result((1..=300).rev().map(|ms| ms * 1_000_000).collect());
+        let d = delay_result(&(1..=300).map(|ms| ms * 1_000_000).collect::<Vec<_>>());
         assert_eq!((d.p50, d.p99, d.p999), (Some(150.0), Some(297.0), Some(300.0)));
         assert_eq!((d.mean, d.max), (Some(150.5), Some(300.0)));
-        assert_eq!(delay_result(Vec::new()), DelayResult::default());
+        assert_eq!(delay_result(&[]), DelayResult::default());
+        assert_eq!(merged(&[1, 4, 4], &[2, 4, 9]), [1, 2, 4, 4, 4, 9]);
     }
 
     fn scenario(link: &str) -> Scenario {
@@ -253,14 +335,10 @@ mod tests {
 
     #[test]
     fn windows_end_where_the_measured_window_does() {
-        let s = scenario(
-            "rate = \"40Mbit\"\nsteps = [{ at = \"1s\", rate = \"10Mbit\" }, { at = \"1500ms\", rate = \"4Mbit\" }]",
-        );
-        let stops = stops(&s);
-        let at = |ms| {
-            stops.iter().filter(|s| s.at == Instant::from_millis(ms)).map(|s| s.window).collect::<Vec<_>>()
-        };
-        assert_eq!((at(1000), at(1500), at(4000), at(16)), (vec![true], vec![false], vec![true], vec![true]));
-        assert!(stops.windows(2).all(|p| p[0].at < p[1].at));
+        let ends = window_ends(&scenario("rate = \"40Mbit\""));
+        for ms in [16, 1000, 4000] {
+            assert_eq!(ends.iter().filter(|&&e| e == Instant::from_millis(ms)).count(), 1, "{ms}");
+        }
+        assert!(ends.windows(2).all(|p| p[0] < p[1]));
     }
 }

@@ -17,7 +17,6 @@ pub mod reno;
 pub mod tcp;
 
 use crate::time::{Instant, Span};
-use crate::wire::Ecn;
 
 /// What an acknowledgement says, as a congestion control sees it.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -106,36 +105,7 @@ impl Control {
     }
 }
 
-/// What a flow is made of.
-#[derive(Clone, Debug)]
-pub struct FlowSpec {
-    /// What it sends.
-    pub source: SourceSpec,
-    /// Two-way base delay, half of it in front of the bottleneck.
-    pub rtt: Span,
-    /// Bytes of each packet as the link counts them.
-    pub frame: u16,
-    /// Codepoint of each packet.
-    pub ecn: Ecn,
-    /// The receiver acknowledges every second packet (RFC 5681 §4.2) instead of each.
-    pub delayed_acks: bool,
-    /// When it begins.
-    pub start: Instant,
-    /// When it ends.
-    pub stop: Option<Instant>,
-}
-
-/// How a flow decides when to send.
-#[derive(Clone, Debug)]
-pub enum SourceSpec {
-    /// Endless data under a congestion control.
-    Bulk(Control),
-    /// Evenly spaced packets of [`FlowSpec::frame`] bytes, this long apart, whatever happens to them.
-    Cbr {
-        /// From the start of one packet to the start of the next; not zero.
-        gap: Span,
-    },
-}
+pub use super::traffic::{FlowSpec, SourceSpec};
 
 /// Counters of a flow since its beginning.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
@@ -146,4 +116,16 @@ pub struct FlowStats {
     pub retransmits: u64,
     /// Packets' worth of data that arrived: acknowledged, each once; for unresponsive flows, forwarded.
     pub delivered: u64,
+}
+
+impl FlowStats {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            retransmits: self.retransmits + other.retransmits,
+            delivered: self.delivered + other.delivered,
+        }
+    }
 }

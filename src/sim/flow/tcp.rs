@@ -72,6 +72,15 @@ pub enum Permission {
     Blocked,
 }
 
+/// How much there is to send.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Supply {
+    /// No end.
+    Endless,
+    /// So many packets.
+    Packets(u64),
+}
+
 /// A sender of endless data.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -91,6 +100,7 @@ pub struct Sender {
     timer_from: Instant,
     next_paced: Instant,
     stats: FlowStats,
+    supply: Supply,
 }
 
 impl Sender {
@@ -110,7 +120,18 @@ impl Sender {
             timer_from: Instant::ZERO,
             next_paced: Instant::ZERO,
             stats: FlowStats::default(),
+            supply: Supply::Endless,
         }
+    }
+
+    /// shim
+    pub fn with_supply(control: Control, supply: Supply) -> Self {
+        Self { supply, ..Self::new(control) }
+    }
+
+    /// shim
+    pub fn is_finished(&self) -> bool {
+        matches!(self.supply, Supply::Packets(n) if self.stats.delivered >= n)
     }
 
     /// The congestion window in packets.
@@ -129,7 +150,9 @@ impl Sender {
         let paced = self.control.pacing_gain().is_some();
         // A pacer keeps the mean to the fraction of the window; without one, only whole packets fit into it.
         let whole = if paced { window.ceil() + 1.0 } else { window.floor().max(1.0) };
-        if f64::from(self.under_way) >= whole {
+        if matches!(self.supply, Supply::Packets(n) if self.to_repeat == 0 && self.stats.sent - self.stats.retransmits >= n)
+            || f64::from(self.under_way) >= whole
+        {
             Permission::Blocked
         } else if paced && self.next_paced > now {
             Permission::At(self.next_paced)

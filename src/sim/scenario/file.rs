@@ -1,0 +1,507 @@
+//! The form of a scenario file, and what its values mean together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use super::{PlannedFlow, Scenario, Spread};
+use crate::config::Limit;
+use crate::config::text::{Text, Time};
+use crate::sim::flow::{Control, cubic, dctcp, prague, reno};
+use crate::sim::link::{Generator, LinkSpec, Step, Trace, TraceError};
+use crate::sim::traffic::{FlowSpec, FrameSpec, Pareto, PathSpec, SourceSpec, WebSpec};
+use crate::time::{Instant, Span};
+use crate::units::BitRate;
+use crate::wire::Ecn;
+
+/// Bytes of a full-size frame.
+const FULL_FRAME: u16 = 1514;
+/// Ethernet, IPv4, and TCP with timestamps.
+const TCP_HEADERS: u16 = 66;
+/// Ethernet, IPv4 and UDP.
+const UDP_HEADERS: u16 = 42;
+/// Most flows of one scenario.
+const MAX_FLOWS: usize = 10_000;
+/// Until a model is shipped and measured, a controller's decision is taken to be this late.
+const DECISION_LATENCY: Span = Span::from_millis(2);
+/// The rate at which the packets of a burst follow each other, unless said otherwise.
+const ACCESS: BitRate = BitRate::from_mbps(1000);
+
+/// Why a file that has the right form is not a scenario.
+pub(super) enum Wrong {
+    Sense(String),
+    Trace(TraceError),
+}
+
+impl From<String> for Wrong {
+    fn from(reason: String) -> Self {
+        Self::Sense(reason)
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(reason: &str) -> Self {
+        Self::Sense(reason.to_owned())
+    }
+}
+
+type TimeText = Text<Time>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    name: String,
+    duration: TimeText,
+    warmup: Option<TimeText>,
+    seed: Option<u64>,
+    #[serde(default)]
+    spread: SpreadFile,
+    link: LinkFile,
+    flow: Vec<FlowFile>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SpreadFile {
+    rtt: f64,
+    rate: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkFile {
+    rate: Option<Text<BitRate>>,
+    #[serde(default)]
+    steps: Vec<StepFile>,
+    trace: Option<PathBuf>,
+    generator: Option<GeneratorFile>,
+    buffer: Option<Text<Limit>>,
+    decision_latency: Option<TimeText>,
+    #[serde(default)]
+    nqb: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepFile {
+    at: TimeText,
+    rate: Text<BitRate>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum GeneratorFile {
+    Square { high: Text<BitRate>, low: Text<BitRate>, period: TimeText },
+    Walk { min: Text<BitRate>, max: Text<BitRate>, every: TimeText, sigma: f64 },
+    Gilbert { good: Text<BitRate>, bad: Text<BitRate>, good_for: TimeText, bad_for: TimeText },
+    Cellular { mean: Text<BitRate>, sigma: f64 },
+    Starlink { mean: Text<BitRate>, sigma: f64 },
+}
+
+#[derive(Copy, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Cc {
+    Prague,
+    Cubic,
+    Reno,
+    Dctcp,
+}
+
+#[derive(Copy, Clone, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Cbr,
+    Video,
+    Burst,
+    Web,
+}
+
+#[derive(Copy, Clone, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum EcnUse {
+    Off,
+    Ect0,
+    Ect1,
+}
+
+#[derive(Copy, Clone)]
+struct Codepoint(Ecn);
+
+impl<'de> Deserialize<'de> for Codepoint {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(Self(match String::deserialize(d)?.as_str() {
+            "not_ect" => Ecn::NotEct,
+            "ect0" => Ecn::Ect0,
+            "ect1" => Ecn::Ect1,
+            "ce" => Ecn::Ce,
+            other => {
+                return Err(D::Error::custom(format!("'{other}' is not one of not_ect, ect0, ect1, ce")));
+            }
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlowFile {
+    name: Option<String>,
+    cc: Option<Cc>,
+    kind: Option<Kind>,
+    count: Option<usize>,
+    rtt: Option<TimeText>,
+    start: Option<TimeText>,
+    stop: Option<TimeText>,
+    frame: Option<u16>,
+    dscp: Option<u8>,
+    aggregate: Option<TimeText>,
+    // With a congestion control.
+    ecn: Option<EcnUse>,
+    size: Option<Size>,
+    delayed_acks: Option<bool>,
+    ack_jitter: Option<TimeText>,
+    ack_compression: Option<TimeText>,
+    // Without one, and web.
+    rate: Option<Text<BitRate>>,
+    load: Option<f64>,
+    codepoint: Option<Codepoint>,
+    // Bursts.
+    fps: Option<f64>,
+    every: Option<TimeText>,
+    sigma: Option<f64>,
+    access: Option<Text<BitRate>>,
+}
+
+struct Size(u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        crate::units::parse_bytes(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+fn span(text: Option<TimeText>) -> Option<Span> {
+    text.map(|t| t.0.0)
+}
+
+impl File {
+    pub(super) fn scenario(self, folder: &Path) -> Result<Scenario, Wrong> {
+        let duration = self.duration.0.0;
+        let warmup = span(self.warmup).unwrap_or(Span::ZERO);
+        if warmup >= duration {
+            return Err("duration must be longer than warmup: nothing would be measured".into());
+        }
+        let Spread { rtt, rate } = Spread { rtt: self.spread.rtt, rate: self.spread.rate };
+        if ![rtt, rate].iter().all(|share| (0.0..=0.9).contains(share)) {
+            return Err("spread.rtt and spread.rate are shares from 0 to 0.9".into());
+        }
+        let link = self.link.spec(duration, folder)?;
+        let nominal = link.nominal();
+        let mut flows = Vec::new();
+        for flow in self.flow {
+            flow.plan(nominal, &mut flows)?;
+        }
+        if flows.is_empty() {
+            return Err("there is no flow; add [[flow]] with cc = \"prague\" or \"cubic\"".into());
+        }
+        Ok(Scenario {
+            name: self.name,
+            duration,
+            warmup,
+            seed: self.seed.unwrap_or(1),
+            link,
+            buffer: self.link.buffer.map(|b| b.0),
+            decision_latency: span(self.link.decision_latency).unwrap_or(DECISION_LATENCY),
+            nqb: self.link.nqb,
+            spread: Spread { rtt, rate },
+            flows,
+        })
+    }
+}
+
+impl LinkFile {
+    fn spec(&self, duration: Span, folder: &Path) -> Result<LinkSpec, Wrong> {
+        let kinds = usize::from(self.rate.is_some() || !self.steps.is_empty())
+            + usize::from(self.trace.is_some())
+            + usize::from(self.generator.is_some());
+        if kinds > 1 {
+            return Err("a link has one of rate (with steps), trace and generator".into());
+        }
+        if let Some(trace) = &self.trace {
+            return Ok(LinkSpec::Trace(Arc::new(Trace::load(&folder.join(trace)).map_err(Wrong::Trace)?)));
+        }
+        if let Some(generator) = &self.generator {
+            return Ok(LinkSpec::Generated(generator.rule()?));
+        }
+        let (initial, steps) = self.rates(duration)?;
+        Ok(LinkSpec::Rates { initial, steps })
+    }
+
+    fn rates(&self, duration: Span) -> Result<(BitRate, Vec<Step>), Wrong> {
+        let mut steps: Vec<Step> = self.steps.iter().map(|s| Step { at: s.at.0.0, rate: s.rate.0 }).collect();
+        if steps.windows(2).any(|pair| pair[0].at >= pair[1].at) {
+            return Err("link.steps must be in the order of time, each at another time".into());
+        }
+        if steps.last().is_some_and(|s| s.at >= duration) {
+            return Err("link.steps has a step at or after the end; lengthen duration or remove it".into());
+        }
+        let first = steps.first().filter(|s| s.at == Span::ZERO).map(|s| s.rate);
+        let rate = match (&self.rate, first) {
+            (Some(rate), None) => rate.0,
+            (None, Some(rate)) => {
+                steps.remove(0);
+                rate
+            }
+            (Some(_), Some(_)) => {
+                return Err("link.rate and a step at 0s are two first rates; keep one".into());
+            }
+            (None, None) => return Err("link.rate is missing; write rate = \"40Mbit\" under [link]".into()),
+        };
+        Ok((rate, steps))
+    }
+}
+
+impl GeneratorFile {
+    fn rule(&self) -> Result<Generator, Wrong> {
+        let time = |name: &str, t: &TimeText| {
+            if t.0.0 < Span::from_millis(1) {
+                return Err(Wrong::Sense(format!("link.generator.{name} is at least 1ms")));
+            }
+            Ok(t.0.0)
+        };
+        let spread = |sigma: f64| {
+            if !(0.0..=2.0).contains(&sigma) {
+                return Err(Wrong::from("link.generator.sigma is from 0 to 2"));
+            }
+            Ok(sigma)
+        };
+        Ok(match self {
+            Self::Square { high, low, period } => {
+                Generator::Square { high: high.0, low: low.0, period: time("period", period)? }
+            }
+            Self::Walk { min, max, every, sigma } => {
+                if min.0 >= max.0 {
+                    return Err("link.generator.min must be less than max".into());
+                }
+                Generator::Walk {
+                    min: min.0,
+                    max: max.0,
+                    every: time("every", every)?,
+                    sigma: spread(*sigma)?,
+                }
+            }
+            Self::Gilbert { good, bad, good_for, bad_for } => Generator::Gilbert {
+                good: good.0,
+                bad: bad.0,
+                good_for: time("good_for", good_for)?,
+                bad_for: time("bad_for", bad_for)?,
+            },
+            Self::Cellular { mean, sigma } => Generator::Cellular { mean: mean.0, sigma: spread(*sigma)? },
+            Self::Starlink { mean, sigma } => Generator::Starlink { mean: mean.0, sigma: spread(*sigma)? },
+        })
+    }
+}
+
+impl FlowFile {
+    fn plan(mut self, nominal: BitRate, flows: &mut Vec<PlannedFlow>) -> Result<(), Wrong> {
+        let count = self.count.unwrap_or(1);
+        if count == 0 || flows.len() + count > MAX_FLOWS {
+            return Err(format!(
+                "count = {count}: a flow is there at least once, and at most {MAX_FLOWS} in all"
+            )
+            .into());
+        }
+        let frame = self.frame.unwrap_or(FULL_FRAME);
+        if !(100..=9018).contains(&frame) {
+            return Err(format!("frame = {frame}: bytes of a frame are 100 to 9018").into());
+        }
+        let start = Instant::ZERO + span(self.start.take()).unwrap_or(Span::ZERO);
+        let stop = span(self.stop.take()).map(|s| Instant::ZERO + s);
+        if stop.is_some_and(|stop| stop <= start) {
+            return Err("stop must be after start".into());
+        }
+        if self.dscp.is_some_and(|dscp| dscp > 63) {
+            return Err("dscp is from 0 to 63".into());
+        }
+        let (label, cc, payload, source, ecn) = match (self.cc, self.kind) {
+            (Some(cc), None) => {
+                let (label, control, ecn) = self.control(cc)?;
+                self.refuse_open_loop_keys(label)?;
+                let payload = frame - TCP_HEADERS;
+                let source = match &self.size {
+                    None => SourceSpec::Bulk(control),
+                    Some(size) => {
+                        SourceSpec::Sized { control, packets: size.0.div_ceil(payload.into()).max(1) }
+                    }
+                };
+                (label, Some(label), payload, source, ecn)
+            }
+            (cc, Some(Kind::Web)) => {
+                let (label, control, ecn) = self.control(cc.unwrap_or(Cc::Cubic))?;
+                let payload = frame - TCP_HEADERS;
+                ("web", Some(label), payload, self.web(control, payload, nominal)?, ecn)
+            }
+            (None, Some(kind)) => {
+                let (label, source) = self.open_loop(kind, frame, nominal)?;
+                let ecn = self.codepoint.map_or(Ecn::NotEct, |c| c.0);
+                (label, None, frame - UDP_HEADERS, source, ecn)
+            }
+            _ => {
+                return Err(
+                    "a flow has either cc = \"prague|cubic|reno|dctcp|bbr\" or kind = \"cbr|video|burst|web\""
+                        .into(),
+                );
+            }
+        };
+        let rtt = match span(self.rtt.take()) {
+            Some(rtt) => rtt,
+            None if cc.is_some() => {
+                return Err(format!("rtt of {label} is missing; write rtt = \"20ms\"").into());
+            }
+            None => Span::ZERO,
+        };
+        if cc.is_some() && rtt < Span::from_micros(10) {
+            return Err(format!("rtt of {label} is at least 10us").into());
+        }
+        let path = PathSpec {
+            aggregate: span(self.aggregate.take()).unwrap_or_default(),
+            ack_jitter: span(self.ack_jitter.take()).unwrap_or_default(),
+            ack_compression: span(self.ack_compression.take()).unwrap_or_default(),
+        };
+        let base = self.name.unwrap_or_else(|| label.to_owned());
+        let first = flows.iter().filter(|f| f.name.rsplit_once('-').is_some_and(|(b, _)| b == base)).count();
+        for i in 1..=count {
+            let spec = FlowSpec {
+                source: source.clone(),
+                rtt,
+                frame,
+                ecn,
+                nqb: self.dscp == Some(45),
+                delayed_acks: self.delayed_acks.unwrap_or(cc != Some("prague")),
+                start,
+                stop,
+                path,
+            };
+            flows.push(PlannedFlow { name: format!("{base}-{}", first + i), cc, payload, spec });
+        }
+        Ok(())
+    }
+
+    /// A congestion control with the codepoint that it sends.
+    fn control(&self, cc: Cc) -> Result<(&'static str, Control, Ecn), Wrong> {
+        if self.codepoint.is_some() {
+            return Err("codepoint is a key of traffic that does not respond; a flow with cc has ecn".into());
+        }
+        let (label, control, scalable) = match cc {
+            Cc::Prague => ("prague", Control::Prague(prague::Prague::default()), true),
+            Cc::Dctcp => ("dctcp", Control::Dctcp(dctcp::Dctcp::default()), true),
+            Cc::Cubic => ("cubic", Control::Cubic(cubic::Cubic::default()), false),
+            Cc::Reno => ("reno", Control::Reno(reno::Reno::default()), false),
+        };
+        let ecn = match (scalable, self.ecn) {
+            (true, None | Some(EcnUse::Ect1)) => Ecn::Ect1,
+            (false, None | Some(EcnUse::Off)) => Ecn::NotEct,
+            (false, Some(EcnUse::Ect0)) => Ecn::Ect0,
+            (true, Some(_)) => return Err(format!("{label} is sent with ecn = \"ect1\"").into()),
+            (false, Some(_)) => return Err(format!("{label} is sent with ecn = \"off\" or \"ect0\"").into()),
+        };
+        Ok((label, control, ecn))
+    }
+
+    fn refuse_open_loop_keys(&self, label: &str) -> Result<(), Wrong> {
+        let given = [
+            ("rate", self.rate.is_some()),
+            ("load", self.load.is_some()),
+            ("fps", self.fps.is_some()),
+            ("every", self.every.is_some()),
+            ("sigma", self.sigma.is_some()),
+            ("access", self.access.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(format!("{key} is a key of a flow with kind; {label} sends what its window allows")
+                    .into())
+            }
+        }
+    }
+
+    /// Bit/s asked for, absolutely or as a share of the link.
+    fn wanted(&self, label: &str, nominal: BitRate) -> Result<f64, Wrong> {
+        match (&self.rate, self.load) {
+            (Some(rate), None) => Ok(rate.0.as_bps() as f64),
+            (None, Some(load)) if load > 0.0 && load <= 10.0 => Ok(load * nominal.as_bps() as f64),
+            (None, Some(_)) => Err("load is a share of the link's rate, above 0 and up to 10".into()),
+            (Some(_), Some(_)) => Err(format!("{label} has either rate or load").into()),
+            (None, None) => {
+                Err(format!("rate of {label} is missing; write rate = \"10Mbit\" or load = 0.5").into())
+            }
+        }
+    }
+
+    fn web(&self, control: Control, payload: u16, nominal: BitRate) -> Result<SourceSpec, Wrong> {
+        if self.size.is_some() || self.fps.is_some() || self.every.is_some() || self.sigma.is_some() {
+            return Err(
+                "web draws the sizes and times of its flows; size, fps, every and sigma are not its keys"
+                    .into(),
+            );
+        }
+        let sizes = Pareto::WEB;
+        // Headers count for the link, not for the flow.
+        let per_flow = sizes.mean() * (1.0 + f64::from(TCP_HEADERS) / f64::from(payload));
+        let per_second = self.wanted("web", nominal)? / 8.0 / per_flow;
+        Ok(SourceSpec::Web(WebSpec { control, per_second, sizes, payload }))
+    }
+
+    fn open_loop(
+        &self,
+        kind: Kind,
+        frame: u16,
+        nominal: BitRate,
+    ) -> Result<(&'static str, SourceSpec), Wrong> {
+        let label = match kind {
+            Kind::Cbr => "cbr",
+            Kind::Video => "video",
+            Kind::Burst | Kind::Web => "burst",
+        };
+        if self.ecn.is_some()
+            || self.delayed_acks.is_some()
+            || self.size.is_some()
+            || self.ack_jitter.is_some()
+            || self.ack_compression.is_some()
+        {
+            return Err(format!(
+                "ecn, size, delayed_acks, ack_jitter and ack_compression are keys of a flow with cc; kind = \"{label}\" \
+                 has codepoint, start and stop"
+            )
+            .into());
+        }
+        let bps = self.wanted(label, nominal)?;
+        let packet_ns = |bps: f64| Span::from_nanos((f64::from(frame) * 8e9 / bps) as u64);
+        if kind == Kind::Cbr {
+            if packet_ns(bps) == Span::ZERO {
+                return Err("rate of cbr is more than one packet a nanosecond".into());
+            }
+            return Ok((label, SourceSpec::Cbr { gap: packet_ns(bps) }));
+        }
+        let every = match (kind, self.fps, &self.every) {
+            (Kind::Video, fps, None) => Span::from_secs_f64(1.0 / fps.unwrap_or(60.0).clamp(0.1, 1000.0)),
+            (Kind::Burst, None, Some(every)) => every.0.0,
+            (Kind::Burst, None, None) => Span::from_millis(4),
+            _ => return Err("video has fps, burst has every".into()),
+        };
+        if every < Span::from_micros(100) {
+            return Err("every of burst is at least 100us".into());
+        }
+        let sigma = self.sigma.unwrap_or(if kind == Kind::Video { 0.3 } else { 0.0 });
+        if !(0.0..=2.0).contains(&sigma) {
+            return Err("sigma is from 0 to 2".into());
+        }
+        let access = self.access.as_ref().map_or(ACCESS, |a| a.0);
+        let bytes = bps / 8.0 * every.as_secs_f64();
+        let gap = packet_ns(access.as_bps() as f64);
+        Ok((label, SourceSpec::Frames(FrameSpec { bytes, sigma, every, gap })))
+    }
+}

@@ -1,0 +1,233 @@
+//! The engine's links and traffic against arithmetic, and copies of a simulation.
+
+use std::path::Path;
+
+use l4sd::aqm::Service;
+use l4sd::config::Policy;
+use l4sd::report::{ResultFile, RunResult};
+use l4sd::sim::engine::Probe;
+use l4sd::sim::{Scenario, run};
+use l4sd::time::{Instant, Span};
+
+fn scenario(text: &str) -> Scenario {
+    Scenario::parse(&format!("name = \"e\"\nduration = \"40s\"\nwarmup = \"10s\"\n{text}"), "e.toml").unwrap()
+}
+
+fn result(scenario: &Scenario, policy: &Policy, seed: u64) -> RunResult {
+    let report = run::run(scenario, policy, seed).unwrap();
+    assert_eq!(report.conservation_error, None);
+    let totals = report.result.totals.all;
+    assert_eq!(totals.arrived, totals.accounted());
+    report.result
+}
+
+/// A trace is a link of its mean rate: a backlogged queue uses every opportunity, and delays are those of a buffer.
+#[test]
+fn a_trace_gives_exactly_its_opportunities() {
+    let dir = tempfile::tempdir().unwrap();
+    // 1 opportunity a millisecond, none in every second half of 100 ms: 500 a second, 6.056 Mbit/s.
+    let times: String = (1..=1000).filter(|t| (t / 50) % 2 == 0).map(|t| format!("{t}\n")).collect();
+    std::fs::write(dir.path().join("t"), times).unwrap();
+    let file = dir.path().join("s.toml");
+    let text = "name = \"t\"\nduration = \"21s\"\nwarmup = \"1s\"\n[link]\ntrace = \"t\"\n\
+                [[flow]]\nkind = \"cbr\"\nrate = \"10Mbit\"\n";
+    std::fs::write(&file, text).unwrap();
+    let s = Scenario::load(Path::new(&file)).unwrap();
+    let r = result(&s, &Policy::Taildrop, 1);
+    assert_eq!(r.queues.all.counters.packets, 20 * 500, "all that the trace offers in 20 s");
+    assert_eq!(r.link.utilization, Some(1.0));
+    assert!((r.link.rate_mbps.unwrap() - 6.056).abs() < 1e-6);
+    // 250 ms of the mean rate wait.
+    let delay = r.queues.all.delay_ms.mean.unwrap();
+    assert!((delay - 250.0).abs() < 15.0, "{delay}");
+}
+
+/// A link that nobody is told of has the capacity of its program, whatever the configured rate.
+#[test]
+fn generated_links_are_used_up_by_what_overloads_them() {
+    for generator in [
+        "{ kind = \"gilbert\", good = \"12Mbit\", bad = \"3Mbit\", good_for = \"1s\", bad_for = \"500ms\" }",
+        "{ kind = \"walk\", min = \"4Mbit\", max = \"12Mbit\", every = \"100ms\", sigma = 0.2 }",
+        "{ kind = \"cellular\", mean = \"8Mbit\", sigma = 0.5 }",
+        "{ kind = \"starlink\", mean = \"8Mbit\", sigma = 0.3 }",
+        "{ kind = \"square\", high = \"12Mbit\", low = \"4Mbit\", period = \"2s\" }",
+    ] {
+        let s = scenario(&format!(
+            "[link]\ngenerator = {generator}\n[[flow]]\nkind = \"cbr\"\nrate = \"40Mbit\"\n"
+        ));
+        let r = result(&s, &Policy::Taildrop, 3);
+        let used = r.link.utilization.unwrap();
+        assert!((used - 1.0).abs() < 2e-3, "{generator}: {used}");
+        assert_ne!(
+            r.link.rate_mbps,
+            result(&s, &Policy::Taildrop, 4).link.rate_mbps.filter(|_| !generator.contains("square"))
+        );
+    }
+}
+
+/// Poisson arrivals of the asked load, each flow completed; an idle link adds little to their times.
+#[test]
+fn web_flows_complete_and_carry_their_load() {
+    let s = scenario("[link]\nrate = \"40Mbit\"\n[[flow]]\nkind = \"web\"\nload = 0.2\nrtt = \"20ms\"\n");
+    let r = result(&s, &Policy::DualPi2, 1);
+    let mbps = r.queues.c.counters.bytes as f64 * 8.0 / 30.0 / 1e6;
+    // Sizes are heavy-tailed: some 3300 flows vary by 6 % in sum.
+    assert!((mbps / 8.0 - 1.0).abs() < 0.2, "{mbps}");
+    let fct = r.flows[0].fct.unwrap();
+    assert!(fct.completed > 2500 && fct.unfinished < 20, "{fct:?}");
+    // The median flow is of two packets: a round trip, their sending, and the delayed acknowledgement at worst.
+    let median = fct.p50_ms.unwrap();
+    assert!((20.0..70.0).contains(&median), "{fct:?}");
+    assert!(fct.p95_ms > fct.p50_ms && fct.p99_ms > fct.p95_ms);
+}
+
+/// 691 packets at 10 Mbit/s are .837 s of sending; slow start from ten packets at 20 ms adds a few round trips.
+#[test]
+fn a_sized_flow_ends() {
+    let s = scenario(
+        "[link]\nrate = \"10Mbit\"\n[[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\nsize = \"1MB\"\nstart = \"11s\"\n",
+    );
+    let r = result(&s, &Policy::DualPi2, 1);
+    let flow = &r.flows[0];
+    assert_eq!((flow.goodput_mbps.unwrap() * 30e6 / 8.0 / 1448.0).round() as u64, 691);
+    let fct = flow.fct_ms.unwrap();
+    assert!((840.0..1300.0).contains(&fct), "{fct}");
+    assert_eq!(flow.fct, None);
+}
+
+/// Remembers when packets left.
+#[derive(Default)]
+struct Departures(Vec<u64>);
+
+impl Probe for Departures {
+    fn forwarded(&mut self, _: Service, _: Span, now: Instant) {
+        self.0.push(now.as_nanos());
+    }
+}
+
+/// Bursts of 20 packets at 60 a second through an idle link: 14.5 Mbit/s, and the last packet of a burst has waited
+/// for 19 others.
+#[test]
+fn a_burst_is_its_own_delay() {
+    let s = scenario(
+        "[link]\nrate = \"100Mbit\"\n[[flow]]\nkind = \"video\"\nrate = \"14.5344Mbit\"\nsigma = 0\ncodepoint = \"ect1\"\n\
+         access = \"100Gbit\"\n",
+    );
+    let r = result(&s, &Policy::Taildrop, 1);
+    let sending_ms = 1514.0 * 8.0 / 100e3;
+    let max = r.queues.all.delay_ms.max.unwrap();
+    assert!((max - 19.0 * sending_ms).abs() < 0.01, "{max}");
+    let mbps = r.queues.all.counters.bytes as f64 * 8.0 / 30e6;
+    assert!((mbps - 14.534).abs() < 0.05, "{mbps}");
+}
+
+/// Aggregates leave the path at multiples of their interval, and compressed acknowledgements make bursts of a sender
+/// that does not pace: an L queue that is kept under a millisecond otherwise then waits for bursts of up to 8 ms.
+#[test]
+fn aggregates_and_compressed_acknowledgements_make_bursts() {
+    let p99 = |extra: &str| {
+        let s = scenario(&format!(
+            "[link]\nrate = \"40Mbit\"\n[[flow]]\ncc = \"dctcp\"\nrtt = \"20ms\"\n{extra}"
+        ));
+        result(&s, &Policy::DualPi2, 1).queues.l.delay_ms.p99.unwrap()
+    };
+    let (plain, aggregated, compressed) =
+        (p99(""), p99("aggregate = \"8ms\"\n"), p99("ack_compression = \"8ms\"\n"));
+    assert!(
+        plain < 2.0 && aggregated > 1.5 * plain && compressed > 1.5 * plain,
+        "{plain} {aggregated} {compressed}"
+    );
+    let s = scenario(
+        "[link]\nrate = \"1Gbit\"\n[[flow]]\nkind = \"cbr\"\nrate = \"12.112Mbit\"\naggregate = \"8ms\"\n",
+    );
+    let max = result(&s, &Policy::Taildrop, 1).queues.all.delay_ms.max.unwrap();
+    assert!(
+        (max - 7.0 * 0.012_112).abs() < 1e-3,
+        "8 packets each 8 ms, of which the last waits for 7: {max}"
+    );
+    let mut s = scenario(
+        "[link]\nrate = \"40Mbit\"\n[[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\nack_jitter = \"4ms\"\n",
+    );
+    let jittered = result(&s, &Policy::DualPi2, 1);
+    s.flows[0].spec.path.ack_jitter = Span::ZERO;
+    assert_ne!(jittered, result(&s, &Policy::DualPi2, 1));
+    assert!(jittered.link.utilization.unwrap() > 0.9);
+}
+
+/// NQB packets join L only where the scenario says so.
+#[test]
+fn nqb_is_a_matter_of_the_scenario() {
+    let text = |nqb: bool| {
+        format!(
+            "[link]\nrate = \"40Mbit\"\nnqb = {nqb}\n[[flow]]\nkind = \"cbr\"\nrate = \"1Mbit\"\ndscp = 45\n"
+        )
+    };
+    let queue = |nqb| {
+        let r = result(&scenario(&text(nqb)), &Policy::DualPi2, 1);
+        (r.flows[0].queue.clone().unwrap(), r.queues.l.counters.packets > 0)
+    };
+    assert_eq!(queue(false), ("c".to_owned(), false));
+    assert_eq!(queue(true), ("l".to_owned(), true));
+}
+
+const MIXED: &str = "[spread]\nrtt = 0.2\nrate = 0.1\n[link]\n\
+    generator = { kind = \"cellular\", mean = \"12Mbit\", sigma = 0.4 }\n\
+    [[flow]]\ncc = \"prague\"\nrtt = \"20ms\"\n[[flow]]\ncc = \"cubic\"\nrtt = \"30ms\"\nack_jitter = \"2ms\"\n\
+    [[flow]]\nkind = \"web\"\nload = 0.2\nrtt = \"20ms\"\n\
+    [[flow]]\nkind = \"video\"\nrate = \"2Mbit\"\ncodepoint = \"ect1\"\n\
+    [[flow]]\nkind = \"cbr\"\nload = 0.1\nstart = \"15s\"\nstop = \"20s\"\n";
+
+/// A copy goes on as the original does, packet by packet.
+#[test]
+fn a_snapshot_goes_on_as_the_original() {
+    let s = scenario(MIXED);
+    let mut original = run::simulation(&s, &Policy::DualPi2, 5);
+    original.run_until(Instant::from_millis(9_876), &mut ());
+    let mut copy = original.clone();
+    let (mut a, mut b) = (Departures::default(), Departures::default());
+    original.run_until(Instant::from_millis(25_000), &mut a);
+    copy.run_until(Instant::from_millis(25_000), &mut b);
+    assert!(a.0.len() > 5_000);
+    assert!(a.0 == b.0, "departures differ");
+    for i in 0..s.flows.len() {
+        assert_eq!(original.stats(i), copy.stats(i));
+        assert_eq!(original.completions(i), copy.completions(i));
+    }
+}
+
+#[test]
+fn everything_at_once_conserves_and_repeats() {
+    let s = scenario(MIXED);
+    for policy in
+        ["dualpi2", "dualpi2-linux", "dualpi2-tuned", "dualpi2:target=5ms", "pi2", "codel", "taildrop"]
+    {
+        let policy: Policy = policy.parse().unwrap();
+        let json = |seed| ResultFile::new(vec![result(&s, &policy, seed)]).to_json();
+        assert_eq!(json(2), json(2));
+        assert_ne!(json(2), json(3).replace("\"seed\": 3", "\"seed\": 2"), "{policy}");
+    }
+    let targets = |policy: &str| result(&s, &policy.parse().unwrap(), 2).queues.c.delay_ms.mean.unwrap();
+    assert!(targets("dualpi2:target=5ms") < 0.8 * targets("dualpi2"), "constants act");
+}
+
+/// A schedule of decisions in the simulator: the target goes to 5 ms in the second half.
+#[test]
+fn replayed_decisions_act() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("d.csv");
+    std::fs::write(&file, "at_s,target_ms,gain,ramp_min_ms,feed_forward\n0,15,1,0.8,1\n20,5,1,0.8,1\n")
+        .unwrap();
+    let s = scenario("[link]\nrate = \"40Mbit\"\n[[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\ncount = 5\n");
+    let policy: Policy = format!("replay:{}", file.display()).parse().unwrap();
+    let report = run::run(&s, &policy, 1).unwrap();
+    let mean = |from: f64, to: f64| {
+        let bins = report.bins.iter().filter(|b| b.t_s >= from && b.t_s < to);
+        let d: Vec<f64> = bins.filter_map(|b| b.queues[Service::Classic.index()].delay_ms).collect();
+        d.iter().sum::<f64>() / d.len() as f64
+    };
+    let (before, after) = (mean(10.0, 20.0), mean(22.0, 40.0));
+    assert!((before - 15.0).abs() < 2.5 && (after - 5.0).abs() < 1.5, "{before} {after}");
+    let c = report.result.controller;
+    assert_eq!((c.late, c.rejected, report.result.fallback_share), (Some(0), Some(0), Some(0.0)));
+    assert_eq!(c.decisions, Some(2500), "one a window of 16 ms");
+}
