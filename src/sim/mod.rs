@@ -8,6 +8,7 @@
 //! | [`traffic`] | what flows are made of |
 //! | [`flow`] | congestion controls, loss recovery |
 //! | [`scenario`] | the scenario file |
+//! | [`grid`] | grids of drawn scenarios, by name |
 //! | [`mod@run`] | a scenario under a policy and a seed, to a result object |
 //!
 //! No AQM formula stands here: the discipline under test is the one that forwards packets. Nothing here opens a port,
@@ -18,11 +19,13 @@ mod controller;
 pub mod engine;
 pub mod events;
 pub mod flow;
+pub mod grid;
 pub mod link;
 pub mod run;
 pub mod scenario;
 pub mod traffic;
 
 pub use engine::{Bottleneck, Sim};
+pub use grid::{Cell, Grid, Split};
 pub use run::run;
 pub use scenario::Scenario;
