@@ -1,5 +1,6 @@
-//! CUBIC: RFC 9438. HyStart++ is not modelled.
+//! CUBIC: RFC 9438, with the slow start of RFC 9406 (RFC 9438 §4.10).
 
+use super::hystart::HyStart;
 use super::{AckSample, INITIAL_WINDOW};
 use crate::time::Instant;
 
@@ -19,6 +20,9 @@ pub struct Cubic {
     cwnd_prior: f64,
     epoch: Option<Epoch>,
     fast_convergence: bool,
+    /// Until the first slow start is over.
+    hystart: Option<HyStart>,
+    last_ack: Instant,
 }
 
 /// A stage of congestion avoidance, from its beginning.
@@ -40,6 +44,8 @@ impl Default for Cubic {
             cwnd_prior: 0.0,
             epoch: None,
             fast_convergence: true,
+            hystart: Some(HyStart::default()),
+            last_ack: Instant::ZERO,
         }
     }
 }
@@ -50,34 +56,60 @@ impl Cubic {
         Self { fast_convergence: false, ..Self::default() }
     }
 
+    /// CUBIC whose slow start ends with a loss or a mark.
+    #[must_use]
+    pub fn without_hystart(self) -> Self {
+        Self { hystart: None, ..self }
+    }
+
     pub(super) const fn window(&self) -> f64 {
         self.cwnd
     }
 
     pub(super) fn on_ack(&mut self, ack: &AckSample) {
-        let acked = f64::from(ack.acked);
-        if self.cwnd < self.ssthresh {
-            self.cwnd = (self.cwnd + acked).min(self.ssthresh);
-            return;
+        let since_last = ack.now.since(self.last_ack);
+        self.last_ack = ack.now;
+        if let Some(hystart) = &mut self.hystart {
+            match hystart.on_ack(ack) {
+                Some(packets) if ack.window_used => self.cwnd += packets,
+                Some(_) => {}
+                None => {
+                    self.hystart = None;
+                    self.ssthresh = self.cwnd;
+                }
+            }
+        } else if !ack.window_used {
+            // RFC 9438 §4.2: time without use of the window is no time of the epoch.
+            if let Some(epoch) = &mut self.epoch {
+                epoch.start += since_last;
+            }
+        } else if self.cwnd < self.ssthresh {
+            self.cwnd = (self.cwnd + f64::from(ack.acked)).min(self.ssthresh);
+        } else {
+            self.avoid_congestion(ack);
         }
+    }
+
+    fn avoid_congestion(&mut self, ack: &AckSample) {
         let (cwnd, w_max) = (self.cwnd, self.w_max);
+        let share = f64::from(ack.acked) / cwnd;
         let epoch = self.epoch.get_or_insert_with(|| {
-            // RFC 9438 §4.2: K, and §4.8 where the window begins above the old plateau.
+            // RFC 9438 §4.2: K, and §4.8, §4.10 where the window begins above the old plateau.
             let plateau = w_max.max(cwnd);
             Epoch { start: ack.now, k: ((plateau - cwnd) / C).cbrt(), plateau, w_est: cwnd }
         });
         // RFC 9438 §4.3.
         let alpha = if epoch.w_est >= self.cwnd_prior { 1.0 } else { ALPHA };
-        epoch.w_est += alpha * acked / cwnd;
-        let t = ack.now.since(epoch.start).as_secs_f64();
+        epoch.w_est += alpha * share;
+        let t = ack.now.since(epoch.start).as_nanos() as f64 * 1e-9;
         // RFC 9438 §4.2 figure 1.
         let w_cubic = |t: f64| C * (t - epoch.k).powi(3) + epoch.plateau;
         if w_cubic(t) < epoch.w_est {
             self.cwnd = epoch.w_est.max(cwnd);
         } else {
             // RFC 9438 §4.2, §4.4, §4.5.
-            let target = w_cubic(t + ack.srtt.as_secs_f64()).clamp(cwnd, 1.5 * cwnd);
-            self.cwnd += acked * (target - cwnd) / cwnd;
+            let target = w_cubic(t + ack.srtt.as_nanos() as f64 * 1e-9).clamp(cwnd, 1.5 * cwnd);
+            self.cwnd += share * (target - cwnd);
         }
     }
 
@@ -94,6 +126,7 @@ impl Cubic {
 
     fn end_epoch(&mut self) {
         self.epoch = None;
+        self.hystart = None;
         self.cwnd_prior = self.cwnd;
         // RFC 9438 §4.7.
         let lost_ground = self.fast_convergence && self.cwnd < self.w_max;
@@ -109,7 +142,7 @@ mod tests {
     use crate::time::Span;
 
     fn ack(c: &mut Cubic, now: Instant, srtt: Span) {
-        c.on_ack(&AckSample { now, acked: 1, ce: 0, srtt, round_ended: false });
+        c.on_ack(&AckSample { now, acked: 1, srtt, window_used: true, ..AckSample::default() });
     }
 
     /// W_max = 1000: K = cbrt(300 / .4) = 9.086 s; RFC 9438 figure 1 is 700 at 0, 1000 at K, and 1300 at 2K.
@@ -170,5 +203,23 @@ mod tests {
         assert_eq!((c.window(), c.w_max), (49.0, 59.5));
         c.on_timeout();
         assert_eq!(c.window(), 1.0);
+    }
+
+    /// Ten idle seconds of an epoch would be 400 packets more.
+    #[test]
+    fn time_without_use_of_the_window_is_left_out() {
+        let rtt = Span::from_millis(100);
+        let run = |idle: u64| {
+            let mut c = Cubic { cwnd: 1000.0, ssthresh: 500.0, ..Cubic::default() };
+            c.on_congestion();
+            let sample = AckSample { acked: 1, srtt: rtt, window_used: true, rtt, ..AckSample::default() };
+            c.on_ack(&AckSample { now: Instant::from_millis(1), ..sample });
+            let unused = AckSample { now: Instant::from_millis(1 + idle), window_used: false, ..sample };
+            c.on_ack(&unused);
+            let before = c.window();
+            c.on_ack(&AckSample { now: Instant::from_millis(101 + idle), ..sample });
+            (before, c.window())
+        };
+        assert_eq!(run(0), run(10_000));
     }
 }

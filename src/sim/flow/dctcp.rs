@@ -1,8 +1,8 @@
 //! DCTCP: RFC 8257. The window also grows in the round trip after a reduction, since §3.4 there makes no exception; the
 //! rate law 2/(R p) rests on it.
 
+use super::AckSample;
 use super::reno::Reno;
-use super::{AckSample, Control};
 
 /// RFC 8257 §4.2.
 const GAIN: f64 = 1.0 / 16.0;
@@ -21,12 +21,6 @@ impl Default for Dctcp {
     fn default() -> Self {
         // RFC 8257 §3.3: alpha begins at 1.
         Self { reno: Reno::default(), alpha: 1.0, acked: 0, ce: 0, reduced: false }
-    }
-}
-
-impl From<Dctcp> for Control {
-    fn from(c: Dctcp) -> Self {
-        Self::Dctcp(c)
     }
 }
 

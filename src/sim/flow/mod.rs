@@ -2,15 +2,25 @@
 //!
 //! | module | source |
 //! |---|---|
-//! | [`tcp`] | loss recovery and timers around every congestion control: RFC 9002 §6.1.1, RFC 6298, RFC 5681 |
+//! | [`tcp`] | loss recovery and timers around every congestion control: RFC 9002 §6.1, RFC 6298, RFC 5681, RFC 8985 |
 //! | [`reno`] | RFC 5681, RFC 3168 |
 //! | [`cubic`] | RFC 9438 |
+//! | [`hystart`] | RFC 9406, the slow start of CUBIC, and of Reno if it is asked for |
 //! | [`dctcp`] | RFC 8257 |
 //! | [`prague`] | draft-briscoe-iccrg-prague-congestion-control |
+//! | [`classic_aqm`] | arXiv 1911.00710: Prague's suspicion of a classic ECN AQM |
+//! | [`bbr`] | draft-cardwell-iccrg-bbr-congestion-control-00, which is BBR v1 |
+//! | [`delivery_rate`] | draft-cheng-iccrg-delivery-rate-estimation |
 //! | [`receiver`] | RFC 5681 §4.2, RFC 8257 §3.2 |
 
+pub mod bbr;
+pub mod classic_aqm;
 pub mod cubic;
 pub mod dctcp;
+pub mod delivery_rate;
+pub mod hystart;
+#[cfg(test)]
+mod path;
 pub mod prague;
 pub mod receiver;
 pub mod reno;
@@ -19,7 +29,7 @@ pub mod tcp;
 use crate::time::{Instant, Span};
 
 /// What an acknowledgement says, as a congestion control sees it.
-#[derive(Copy, Clone, Debug, PartialEq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct AckSample {
     /// Now.
     pub now: Instant,
@@ -27,10 +37,25 @@ pub struct AckSample {
     pub acked: u32,
     /// Those of them that carried CE.
     pub ce: u32,
+    /// Packets that this acknowledgement proves lost.
+    pub lost: u32,
+    /// The last transmission that it covers.
+    pub newest: u64,
+    /// Packets still under way, after it.
+    pub under_way: u32,
+    /// Round-trip time of the newest packet.
+    pub rtt: Span,
+    /// The least of all round-trip times until now.
+    pub min_rtt: Span,
     /// Smoothed round-trip time (RFC 6298).
     pub srtt: Span,
     /// Packets of the round that was under way when the last one ended have all been answered: a round trip is over.
     pub round_ended: bool,
+    /// The window, or the pacer, and not a lack of data, held back what was sent since the newest packet: only then is
+    /// there proof that the path carries the whole window (RFC 9002 §7.8, RFC 7661).
+    pub window_used: bool,
+    /// What was lost is being repaired.
+    pub repairing: bool,
 }
 
 /// A congestion control.
@@ -44,6 +69,37 @@ pub enum Control {
     Dctcp(dctcp::Dctcp),
     /// The Prague draft.
     Prague(prague::Prague),
+    /// The first BBR draft.
+    Bbr(Box<bbr::Bbr>),
+}
+
+macro_rules! into_control {
+    ($($name:ident($path:ty)),*) => {
+        $(impl From<$path> for Control {
+            fn from(control: $path) -> Self {
+                Self::$name(control)
+            }
+        })*
+    };
+}
+
+into_control!(Reno(reno::Reno), Cubic(cubic::Cubic), Dctcp(dctcp::Dctcp), Prague(prague::Prague));
+
+impl From<bbr::Bbr> for Control {
+    fn from(control: bbr::Bbr) -> Self {
+        Self::Bbr(Box::new(control))
+    }
+}
+
+/// How packets are spaced.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Pacing {
+    /// They go when the window allows.
+    Off,
+    /// So many windows per smoothed round trip.
+    Windows(f64),
+    /// So many packets a second.
+    Rate(f64),
 }
 
 /// Packets that a flow begins with: RFC 6928.
@@ -57,26 +113,30 @@ impl Control {
             Self::Cubic(c) => c.window(),
             Self::Dctcp(c) => c.window(),
             Self::Prague(c) => c.window(),
+            Self::Bbr(c) => c.window(),
         }
     }
 
-    /// How many windows are sent per smoothed round trip by a pacer; `None` sends whenever the window allows.
-    pub fn pacing_gain(&self) -> Option<f64> {
+    /// How packets are spaced.
+    pub fn pacing(&self) -> Pacing {
         match self {
-            Self::Prague(c) => Some(c.pacing_gain()),
-            Self::Reno(_) | Self::Cubic(_) | Self::Dctcp(_) => None,
+            Self::Prague(c) => Pacing::Windows(c.pacing_gain()),
+            Self::Bbr(c) => Pacing::Rate(c.pacing_rate()),
+            Self::Reno(_) | Self::Cubic(_) | Self::Dctcp(_) => Pacing::Off,
         }
     }
 
     /// CE means what a loss means (RFC 3168 §6.1.2), once a round trip; the scalable controls look at the share of CE
-    /// in [`Control::on_ack`] instead.
+    /// in [`Control::on_ack`] instead, and BBR v1 not at all.
     pub const fn classic_ecn(&self) -> bool {
         matches!(self, Self::Reno(_) | Self::Cubic(_))
     }
 
-    /// Takes an acknowledgement. Not called for what arrives while losses are repaired.
+    /// Takes an acknowledgement. While losses are repaired only BBR changes its window.
     pub fn on_ack(&mut self, ack: &AckSample) {
         match self {
+            Self::Bbr(c) => c.on_ack(ack),
+            _ if ack.repairing => {}
             Self::Reno(c) => c.on_ack(ack),
             Self::Cubic(c) => c.on_ack(ack),
             Self::Dctcp(c) => c.on_ack(ack),
@@ -91,6 +151,7 @@ impl Control {
             Self::Cubic(c) => c.on_congestion(),
             Self::Dctcp(c) => c.on_loss(),
             Self::Prague(c) => c.on_loss(),
+            Self::Bbr(c) => c.on_loss(),
         }
     }
 
@@ -101,6 +162,7 @@ impl Control {
             Self::Cubic(c) => c.on_timeout(),
             Self::Dctcp(c) => c.on_timeout(),
             Self::Prague(c) => c.on_timeout(),
+            Self::Bbr(c) => c.on_timeout(),
         }
     }
 }
@@ -112,7 +174,7 @@ pub use super::traffic::{FlowSpec, SourceSpec};
 pub struct FlowStats {
     /// Packets sent, repeats included.
     pub sent: u64,
-    /// Packets that repeat what was lost.
+    /// Packets that repeat what was lost, and probes that repeat what may have been.
     pub retransmits: u64,
     /// Packets' worth of data that arrived: acknowledged, each once; for unresponsive flows, forwarded.
     pub delivered: u64,

@@ -1,5 +1,6 @@
 //! Reno: RFC 5681, with RFC 3168 §6.1.2 for CE.
 
+use super::hystart::HyStart;
 use super::{AckSample, INITIAL_WINDOW};
 
 /// The state of Reno, in packets.
@@ -7,15 +8,23 @@ use super::{AckSample, INITIAL_WINDOW};
 pub struct Reno {
     cwnd: f64,
     ssthresh: f64,
+    /// Until the first slow start is over.
+    hystart: Option<HyStart>,
 }
 
 impl Default for Reno {
     fn default() -> Self {
-        Self { cwnd: INITIAL_WINDOW, ssthresh: f64::INFINITY }
+        Self { cwnd: INITIAL_WINDOW, ssthresh: f64::INFINITY, hystart: None }
     }
 }
 
 impl Reno {
+    /// Reno with the slow start of RFC 9406.
+    #[must_use]
+    pub fn with_hystart(self) -> Self {
+        Self { hystart: Some(HyStart::default()), ..self }
+    }
+
     pub(super) const fn window(&self) -> f64 {
         self.cwnd
     }
@@ -25,7 +34,15 @@ impl Reno {
     }
 
     pub(super) fn on_ack(&mut self, ack: &AckSample) {
-        self.grow(f64::from(ack.acked), 1.0);
+        if let Some(hystart) = &mut self.hystart {
+            match hystart.on_ack(ack) {
+                Some(packets) if ack.window_used => self.cwnd += packets,
+                Some(_) => {}
+                None => self.reduce_to(self.cwnd),
+            }
+        } else if ack.window_used {
+            self.grow(f64::from(ack.acked), 1.0);
+        }
     }
 
     /// Growth by `acked` packets: `per_round` a round trip past slow start.
@@ -46,11 +63,13 @@ impl Reno {
 
     /// Leaves slow start for good with a window of `cwnd`, at least two packets.
     pub(super) fn reduce_to(&mut self, cwnd: f64) {
+        self.hystart = None;
         self.ssthresh = cwnd.max(2.0);
         self.cwnd = self.ssthresh;
     }
 
     pub(super) fn on_timeout(&mut self) {
+        self.hystart = None;
         self.ssthresh = (self.cwnd / 2.0).max(2.0);
         // RFC 5681 §3.1: the loss window is one segment.
         self.cwnd = 1.0;

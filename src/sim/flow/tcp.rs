@@ -1,16 +1,20 @@
 //! What every congestion control needs around it: which packets are under way, which are lost, when to send.
 //!
 //! Transmissions are numbered, and a repeat has a number of its own, as in RFC 9002 §4.2: what is acknowledged is never
-//! ambiguous. Within a flow the path does not reorder.
+//! ambiguous. Within a flow the path does not reorder. Acknowledgements are never lost.
 
 use std::collections::VecDeque;
 
-use super::receiver::Ack;
-use super::{AckSample, Control, FlowStats};
+use super::receiver::{ACK_DELAY, Ack};
+use super::{AckSample, Control, FlowStats, Pacing};
 use crate::time::{Instant, Span};
 
 /// Later transmissions that must be acknowledged before one counts as lost: RFC 9002 §6.1.1, RFC 5681 §3.2.
 const REORDER_THRESHOLD: u64 = 3;
+/// The same when nothing is there that could be sent to reach it: RFC 5827 §3.1 for a path that does not reorder.
+const TAIL_THRESHOLD: u64 = 1;
+/// One that was sent this part of the least round trip before one that is acknowledged is lost as well: RFC 8985 §6.2.
+const REORDER_WINDOW_DIVISOR: u64 = 4;
 /// The timer waits at least this much longer than the smoothed round trip, as in Linux; RFC 6298 §2.4 has a floor of
 /// one second for the whole.
 const MIN_MARGIN: Span = Span::from_millis(200);
@@ -19,42 +23,76 @@ const FIRST_RTO: Span = Span::from_secs(1);
 /// RFC 6298 §2.5.
 const MAX_RTO: Span = Span::from_secs(60);
 
+/// What a sender has to send.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-enum State {
-    UnderWay,
-    /// It reached the receiver, which has not said so yet.
-    Received,
-    /// Acknowledged or given up.
-    Settled,
+pub enum Supply {
+    /// Data without end.
+    Endless,
+    /// So many packets; [`Sender::supply`] may add to them.
+    Packets(u64),
 }
 
-#[derive(Clone, Debug)]
-struct Transmission {
-    sent_at: Instant,
-    state: State,
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum State {
+    UnderWay = 0,
+    /// It reached the receiver, which has not said so yet.
+    Received = 1,
+    /// Acknowledged or given up.
+    Settled = 2,
+}
+
+/// When it was sent, and a [`State`] in the two lowest bits: a long window stays in the cache.
+#[derive(Copy, Clone, Debug)]
+struct Transmission(u64);
+
+impl Transmission {
+    fn new(sent_at: Instant) -> Self {
+        Self(sent_at.as_nanos() << 2)
+    }
+
+    fn sent_at(self) -> Instant {
+        Instant::from_nanos(self.0 >> 2)
+    }
+
+    fn state(self) -> State {
+        match self.0 & 3 {
+            0 => State::UnderWay,
+            1 => State::Received,
+            _ => State::Settled,
+        }
+    }
+
+    fn set(&mut self, state: State) {
+        self.0 = self.0 & !3 | state as u64;
+    }
 }
 
 /// RFC 6298 §2.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct RoundTrip {
     smoothed: Span,
     variation: Span,
-    measured: bool,
+    least: Span,
 }
 
 impl RoundTrip {
+    const fn measured(&self) -> bool {
+        self.least.as_nanos() != Span::MAX.as_nanos()
+    }
+
     fn sample(&mut self, rtt: Span) {
-        if !self.measured {
-            *self = Self { smoothed: rtt, variation: Span::from_nanos(rtt.as_nanos() / 2), measured: true };
+        if !self.measured() {
+            *self = Self { smoothed: rtt, variation: Span::from_nanos(rtt.as_nanos() / 2), least: rtt };
             return;
         }
         let off = rtt.as_nanos().abs_diff(self.smoothed.as_nanos());
         self.variation = Span::from_nanos((3 * self.variation.as_nanos() + off) / 4);
         self.smoothed = Span::from_nanos((7 * self.smoothed.as_nanos() + rtt.as_nanos()) / 8);
+        self.least = self.least.min(rtt);
     }
 
     fn timeout(&self) -> Span {
-        if !self.measured {
+        if !self.measured() {
             return FIRST_RTO;
         }
         self.smoothed + Span::from_nanos(4 * self.variation.as_nanos()).max(MIN_MARGIN)
@@ -68,20 +106,31 @@ pub enum Permission {
     Now,
     /// Not before then.
     At(Instant),
-    /// When something has been acknowledged.
+    /// When something has been acknowledged, a timer has expired, or there is more to send.
     Blocked,
 }
 
-/// How much there is to send.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum Supply {
-    /// No end.
-    Endless,
-    /// So many packets.
-    Packets(u64),
+/// A tail loss probe that has been sent: RFC 8985 §7.
+#[derive(Copy, Clone, Debug)]
+struct Probe {
+    number: u64,
+    /// What it repeats, without proof that it is lost; `None` if it carries new data.
+    repeats: Option<u64>,
+    /// Whether that has arrived, once this is known.
+    arrived: Option<bool>,
 }
 
-/// A sender of endless data.
+/// What an acknowledgement settles.
+#[derive(Copy, Clone, Debug, Default)]
+struct Settled {
+    /// Transmissions that arrived, and those of them whose data had not arrived before.
+    arrived: u32,
+    acked: u32,
+    lost: u32,
+    newest_lost: u64,
+}
+
+/// A sender.
 #[derive(Clone, Debug)]
 pub struct Sender {
     control: Control,
@@ -89,49 +138,83 @@ pub struct Sender {
     /// Number of the transmission at the front of `flights`.
     first: u64,
     under_way: u32,
+    /// Most packets under way that the control allows, and half of its window.
+    most: u32,
+    half: u32,
+    /// From one paced packet to the next.
+    gap: Span,
+    next_paced: Instant,
+    /// Packets' worth of data that there has been to send until now.
+    supplied: u64,
     to_repeat: u64,
     rtt: RoundTrip,
     round_end: u64,
+    /// Number after the newest acknowledged transmission.
+    answered: u64,
     /// Losses of transmissions before this one belong to a reduction that has been made.
     reduced_until: u64,
     /// Losses are being repaired until this one is acknowledged.
     repairing_until: u64,
+    /// Transmissions before this one were followed by a moment when the window was full, or the pacer held data back
+    /// with half of the window under way; with endless data, all.
+    used_until: u64,
     backoff: u32,
     timer_from: Instant,
-    next_paced: Instant,
+    last_sent: Instant,
+    probe: Option<Probe>,
+    /// The next packet is a probe, which no window holds back.
+    probing: bool,
     stats: FlowStats,
-    supply: Supply,
 }
 
 impl Sender {
-    /// A sender that has sent nothing.
+    /// A sender of endless data that has sent nothing.
     pub fn new(control: Control) -> Self {
-        Self {
+        Self::with_supply(control, Supply::Endless)
+    }
+
+    /// A sender that has sent nothing.
+    pub fn with_supply(control: Control, supply: Supply) -> Self {
+        let (supplied, used_until) = match supply {
+            Supply::Endless => (u64::MAX, u64::MAX),
+            Supply::Packets(n) => (n, 0),
+        };
+        let mut sender = Self {
             control,
             flights: VecDeque::new(),
             first: 0,
             under_way: 0,
+            most: 0,
+            half: 0,
+            gap: Span::ZERO,
+            next_paced: Instant::ZERO,
+            supplied,
             to_repeat: 0,
-            rtt: RoundTrip::default(),
+            rtt: RoundTrip { smoothed: Span::ZERO, variation: Span::ZERO, least: Span::MAX },
             round_end: 0,
+            answered: 0,
             reduced_until: 0,
             repairing_until: 0,
+            used_until,
             backoff: 0,
             timer_from: Instant::ZERO,
-            next_paced: Instant::ZERO,
+            last_sent: Instant::ZERO,
+            probe: None,
+            probing: false,
             stats: FlowStats::default(),
-            supply: Supply::Endless,
-        }
+        };
+        sender.control_changed();
+        sender
     }
 
-    /// shim
-    pub fn with_supply(control: Control, supply: Supply) -> Self {
-        Self { supply, ..Self::new(control) }
+    /// Adds `more` packets to what there is to send; nothing can be added to endless data.
+    pub fn supply(&mut self, more: u64) {
+        self.supplied = self.supplied.saturating_add(more);
     }
 
-    /// shim
-    pub fn is_finished(&self) -> bool {
-        matches!(self.supply, Supply::Packets(n) if self.stats.delivered >= n)
+    /// Everything that was supplied has been delivered and acknowledged.
+    pub const fn is_finished(&self) -> bool {
+        self.stats.delivered == self.supplied
     }
 
     /// The congestion window in packets.
@@ -139,45 +222,110 @@ impl Sender {
         self.control.window()
     }
 
+    /// The congestion control.
+    pub const fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Packets under way: sent, and neither acknowledged nor given up.
+    pub const fn under_way(&self) -> u32 {
+        self.under_way
+    }
+
+    /// The smoothed round-trip time (RFC 6298), once there has been a sample.
+    pub fn srtt(&self) -> Option<Span> {
+        self.rtt.measured().then_some(self.rtt.smoothed)
+    }
+
     /// Counters.
     pub const fn stats(&self) -> FlowStats {
         self.stats
     }
 
+    /// Packets' worth of data that have been sent once at least.
+    const fn begun(&self) -> u64 {
+        self.stats.sent - self.stats.retransmits
+    }
+
+    /// There is something to send, new or again.
+    const fn has_data(&self) -> bool {
+        self.to_repeat > 0 || self.begun() < self.supplied
+    }
+
     /// When the next packet may go.
     pub fn permission(&self, now: Instant) -> Permission {
-        let window = self.control.window();
-        let paced = self.control.pacing_gain().is_some();
-        // A pacer keeps the mean to the fraction of the window; without one, only whole packets fit into it.
-        let whole = if paced { window.ceil() + 1.0 } else { window.floor().max(1.0) };
-        if matches!(self.supply, Supply::Packets(n) if self.to_repeat == 0 && self.stats.sent - self.stats.retransmits >= n)
-            || f64::from(self.under_way) >= whole
-        {
+        if self.probing {
+            Permission::Now
+        } else if self.under_way >= self.most || !self.has_data() {
             Permission::Blocked
-        } else if paced && self.next_paced > now {
+        } else if self.next_paced > now {
             Permission::At(self.next_paced)
         } else {
             Permission::Now
         }
     }
 
-    /// Sends a packet at `now`; returns the number of the transmission.
+    /// What follows from a change of the control's state.
+    fn control_changed(&mut self) {
+        let window = self.control.window();
+        let whole = window as u32;
+        self.half = whole / 2;
+        let gap_ns = match self.control.pacing() {
+            Pacing::Off => {
+                self.most = whole.max(1);
+                return;
+            }
+            Pacing::Windows(gain) => {
+                // The pacer keeps the mean to the fraction of the window; without one, only whole packets fit into it.
+                self.most = whole + 1 + u32::from(window > f64::from(whole));
+                self.rtt.smoothed.as_nanos() as f64 / (gain * window)
+            }
+            Pacing::Rate(rate) => {
+                self.most = whole.max(1);
+                1e9 / rate
+            }
+        };
+        self.gap = Span::from_nanos((gap_ns + 0.5) as u64);
+    }
+
+    /// Sends a packet at `now`; returns the number of the transmission. Only with [`Permission::Now`].
     pub fn send(&mut self, now: Instant) -> u64 {
+        let number = self.next();
         if self.under_way == 0 {
             self.timer_from = now;
         }
-        if let Some(gain) = self.control.pacing_gain().filter(|_| self.rtt.measured) {
-            let rate = gain * self.control.window() / self.rtt.smoothed.as_secs_f64();
-            self.next_paced = self.next_paced.max(now) + Span::from_secs_f64(1.0 / rate);
+        self.last_sent = now;
+        if self.probing {
+            self.start_probe(number);
         }
-        self.flights.push_back(Transmission { sent_at: now, state: State::UnderWay });
-        self.under_way += 1;
-        self.stats.sent += 1;
         if self.to_repeat > 0 {
             self.to_repeat -= 1;
             self.stats.retransmits += 1;
         }
-        self.next() - 1
+        if self.gap > Span::ZERO {
+            self.next_paced = self.next_paced.max(now) + self.gap;
+        }
+        if let Control::Bbr(bbr) = &mut self.control {
+            bbr.on_send(number, self.under_way, now);
+        }
+        self.flights.push_back(Transmission::new(now));
+        self.under_way += 1;
+        self.stats.sent += 1;
+        let has_data = self.has_data();
+        let held_back = has_data && self.next_paced > now && self.under_way >= self.half;
+        if self.under_way >= self.most || held_back {
+            self.used_until = self.used_until.max(number + 1);
+        } else if !has_data {
+            self.ran_out();
+        }
+        number
+    }
+
+    /// There is room in the window and nothing to fill it.
+    fn ran_out(&mut self) {
+        if let Control::Bbr(bbr) = &mut self.control {
+            bbr.set_app_limited(self.under_way);
+        }
     }
 
     fn next(&self) -> u64 {
@@ -187,7 +335,7 @@ impl Sender {
     /// A transmission has reached the receiver.
     pub fn received(&mut self, transmission: u64) {
         if let Some(t) = self.index(transmission).and_then(|i| self.flights.get_mut(i)) {
-            t.state = State::Received;
+            t.set(State::Received);
         }
     }
 
@@ -197,31 +345,17 @@ impl Sender {
 
     /// Takes an acknowledgement.
     pub fn on_ack(&mut self, ack: Ack, now: Instant) {
-        let Some(newest) = self.index(ack.newest).filter(|&i| i < self.flights.len()) else {
+        let Some(&newest) = self.index(ack.newest).and_then(|i| self.flights.get(i)) else {
             // It answers what the retransmission timer has given up.
             return;
         };
-        self.rtt.sample(now.since(self.flights[newest].sent_at));
-        let (mut acked, mut lost, mut newest_lost) = (0, 0, 0);
-        for (i, t) in self.flights.iter_mut().enumerate().take(newest + 1) {
-            match t.state {
-                State::Received => acked += 1,
-                State::UnderWay if i as u64 + REORDER_THRESHOLD <= newest as u64 => {
-                    lost += 1;
-                    newest_lost = self.first + i as u64;
-                }
-                State::UnderWay | State::Settled => continue,
-            }
-            t.state = State::Settled;
-        }
-        self.under_way -= acked + lost;
-        self.to_repeat += u64::from(lost);
-        self.stats.delivered += u64::from(acked);
-        while self.flights.front().is_some_and(|t| t.state == State::Settled) {
-            self.flights.pop_front();
-            self.first += 1;
-        }
-        if acked > 0 {
+        let rtt = now.since(newest.sent_at());
+        self.rtt.sample(rtt);
+        let settled = self.settle(ack.newest, newest.sent_at());
+        self.under_way -= settled.arrived + settled.lost;
+        self.stats.delivered += u64::from(settled.acked);
+        self.answered = ack.newest + 1;
+        if settled.arrived > 0 {
             self.backoff = 0;
             self.timer_from = now;
         }
@@ -229,20 +363,98 @@ impl Sender {
         if round_ended {
             self.round_end = self.next();
         }
-        if ack.newest >= self.repairing_until {
-            self.control.on_ack(&AckSample {
-                now,
-                acked,
-                ce: ack.ce.min(acked),
-                srtt: self.rtt.smoothed,
-                round_ended,
-            });
-        }
-        if lost > 0 && newest_lost >= self.reduced_until {
+        self.control.on_ack(&AckSample {
+            now,
+            acked: settled.acked,
+            ce: ack.ce.min(settled.acked),
+            lost: settled.lost,
+            newest: ack.newest,
+            under_way: self.under_way,
+            rtt,
+            min_rtt: self.rtt.least,
+            srtt: self.rtt.smoothed,
+            round_ended,
+            window_used: ack.newest < self.used_until,
+            repairing: ack.newest < self.repairing_until,
+        });
+        if settled.lost > 0 && settled.newest_lost >= self.reduced_until {
             self.repairing_until = self.next();
             self.reduce();
         } else if ack.ce > 0 && self.control.classic_ecn() && ack.newest >= self.reduced_until {
             self.reduce();
+        }
+        self.control_changed();
+        if self.begun() == self.supplied {
+            self.drained();
+        }
+    }
+
+    /// Settles what an acknowledgement that covers everything up to `newest` proves arrived or lost.
+    fn settle(&mut self, newest: u64, newest_sent: Instant) -> Settled {
+        let threshold = if self.has_data() { REORDER_THRESHOLD } else { TAIL_THRESHOLD };
+        let window = Span::from_nanos(self.rtt.least.as_nanos() / REORDER_WINDOW_DIVISOR);
+        let is_lost =
+            |number: u64, t: Transmission| number + threshold <= newest || t.sent_at() + window < newest_sent;
+        let mut settled = Settled::default();
+        while self.first <= newest {
+            let Some(&t) = self.flights.front() else { break };
+            match t.state() {
+                State::Received => self.arrived(self.first, &mut settled),
+                State::UnderWay if is_lost(self.first, t) => self.lost(self.first, &mut settled),
+                State::UnderWay => break,
+                State::Settled => {}
+            }
+            self.flights.pop_front();
+            self.first += 1;
+        }
+        // Behind one that may yet come there are fewer than the threshold.
+        for number in self.first..=newest {
+            let i = (number - self.first) as usize;
+            let t = self.flights[i];
+            match t.state() {
+                State::Received => self.arrived(number, &mut settled),
+                State::UnderWay if is_lost(number, t) => self.lost(number, &mut settled),
+                State::UnderWay | State::Settled => continue,
+            }
+            self.flights[i].set(State::Settled);
+        }
+        if self.probe.is_some_and(|p| p.number < self.first) {
+            self.probe = None;
+        }
+        settled
+    }
+
+    fn arrived(&mut self, number: u64, settled: &mut Settled) {
+        settled.arrived += 1;
+        settled.acked += u32::from(!self.probe_covers(number, true));
+    }
+
+    fn lost(&mut self, number: u64, settled: &mut Settled) {
+        settled.lost += 1;
+        settled.newest_lost = number;
+        self.to_repeat += u64::from(!self.probe_covers(number, false));
+    }
+
+    /// Whether the fate of `number` changes nothing about its data: a probe that is under way has taken them over, or
+    /// it is the probe, and the data had arrived before.
+    fn probe_covers(&mut self, number: u64, arrived: bool) -> bool {
+        let Some(Probe { number: probe, repeats: Some(repeated), arrived: before }) = &mut self.probe else {
+            return false;
+        };
+        if number == *repeated {
+            *before = Some(arrived);
+            return !arrived;
+        }
+        number == *probe && *before == Some(true)
+    }
+
+    /// All data have been sent once.
+    fn drained(&mut self) {
+        if self.is_finished() && self.under_way > 0 {
+            // What a probe repeated had arrived: nobody waits for the answer to it.
+            self.give_up();
+        } else if !self.has_data() && self.under_way < self.most {
+            self.ran_out();
         }
     }
 
@@ -252,23 +464,68 @@ impl Sender {
         self.control.on_congestion();
     }
 
-    /// When the retransmission timer expires; `None` while nothing is under way.
+    /// When [`Sender::on_timeout`] is due: the loss probe or the retransmission timer; `None` while nothing is under
+    /// way. May become earlier with each acknowledgement.
     pub fn timeout(&self) -> Option<Instant> {
-        let backed_off = self.rtt.timeout().as_nanos() << self.backoff.min(10);
-        (self.under_way > 0).then(|| self.timer_from + Span::from_nanos(backed_off).min(MAX_RTO))
+        if self.under_way == 0 {
+            return None;
+        }
+        let retransmission = self.retransmission_timeout();
+        Some(self.probe_timeout().map_or(retransmission, |probe| probe.min(retransmission)))
     }
 
-    /// The retransmission timer has expired: everything under way is lost (RFC 6298 §5.4 to §5.6).
+    fn retransmission_timeout(&self) -> Instant {
+        let backed_off = self.rtt.timeout().as_nanos() << self.backoff.min(10);
+        self.timer_from + Span::from_nanos(backed_off).min(MAX_RTO)
+    }
+
+    /// RFC 8985 §7.2: not while losses are repaired, and one probe at a time.
+    fn probe_timeout(&self) -> Option<Instant> {
+        let repairing = self.answered < self.repairing_until || self.backoff > 0;
+        if repairing || self.probe.is_some() || self.probing || !self.rtt.measured() {
+            return None;
+        }
+        // Its receiver may be waiting for a second packet before it answers.
+        let allowance = if self.under_way == 1 { ACK_DELAY } else { Span::ZERO };
+        Some(self.last_sent.max(self.timer_from) + self.rtt.smoothed + self.rtt.smoothed + allowance)
+    }
+
+    /// A timer has expired: a loss probe may go (RFC 8985 §7.3), or everything under way is lost (RFC 6298 §5.4 to
+    /// §5.6).
     pub fn on_timeout(&mut self, now: Instant) {
-        self.to_repeat += u64::from(self.under_way);
+        let probe = self.probe_timeout().is_some_and(|probe| probe < self.retransmission_timeout());
+        (self.next_paced, self.timer_from) = (now, now);
+        if probe {
+            self.probing = true;
+            return;
+        }
+        self.give_up();
+        (self.reduced_until, self.repairing_until) = (self.first, self.first);
+        self.backoff += 1;
+        self.control.on_timeout();
+        self.control_changed();
+    }
+
+    /// The next packet is a probe: new data if there are any, and else the newest packet again.
+    fn start_probe(&mut self, number: u64) {
+        self.probing = false;
+        let repeats = if self.has_data() {
+            None
+        } else {
+            self.stats.retransmits += 1;
+            Some(number - 1)
+        };
+        self.probe = Some(Probe { number, repeats, arrived: None });
+    }
+
+    /// Nothing that is under way will be waited for.
+    fn give_up(&mut self) {
+        self.to_repeat = self.begun() - self.stats.delivered;
         self.under_way = 0;
         self.first = self.next();
         self.flights.clear();
-        (self.reduced_until, self.repairing_until, self.round_end) = (self.first, self.first, self.first);
-        self.backoff += 1;
-        self.timer_from = now;
-        self.next_paced = now;
-        self.control.on_timeout();
+        (self.probe, self.probing) = (None, false);
+        self.round_end = self.first;
     }
 }
 
@@ -278,7 +535,7 @@ mod tests {
     use crate::sim::flow::reno::Reno;
 
     fn sender() -> Sender {
-        Sender::new(Control::Reno(Reno::default()))
+        Sender::new(Reno::default().into())
     }
 
     fn fill(s: &mut Sender, now: Instant) -> u32 {
@@ -326,11 +583,14 @@ mod tests {
         assert_eq!(s.timeout(), Some(at(1000)));
         s.received(0);
         s.on_ack(Ack { newest: 0, ce: 0 }, at(100));
-        assert_eq!(s.timeout(), Some(at(400)));
-        s.on_timeout(at(400));
-        assert_eq!((s.window(), s.to_repeat, s.timeout()), (1.0, 9, None));
-        assert_eq!(fill(&mut s, at(400)), 1);
-        assert_eq!(s.timeout(), Some(at(1000)), "twice as long");
+        assert_eq!(s.timeout(), Some(at(300)), "a probe, two round trips later");
+        s.on_timeout(at(300));
+        assert_eq!((fill(&mut s, at(300)), s.window()), (2, 11.0), "one of them is the probe");
+        assert_eq!(s.timeout(), Some(at(600)));
+        s.on_timeout(at(600));
+        assert_eq!((s.window(), s.to_repeat, s.timeout()), (1.0, 11, None));
+        assert_eq!(fill(&mut s, at(600)), 1);
+        assert_eq!(s.timeout(), Some(at(1200)), "twice as long");
         s.on_ack(Ack { newest: 5, ce: 0 }, at(410));
         assert_eq!(s.stats().delivered, 1, "what was given up does not count twice");
     }
