@@ -231,3 +231,48 @@ fn replayed_decisions_act() {
     assert_eq!((c.late, c.rejected, report.result.fallback_share), (Some(0), Some(0), Some(0.0)));
     assert_eq!(c.decisions, Some(2500), "one a window of 16 ms");
 }
+
+/// Options of congestion controls reach them.
+#[test]
+fn options_of_senders_act() {
+    let run = |flow: &str, policy: &str| {
+        let s = scenario(&format!(
+            "[link]\nrate = \"40Mbit\"\nbuffer = \"1s\"\n[[flow]]\nrtt = \"50ms\"\n{flow}\n"
+        ));
+        result(&s, &policy.parse().unwrap(), 1)
+    };
+    let longest = |flow: &str| {
+        let s = scenario(&format!(
+            "[link]\nrate = \"40Mbit\"\nbuffer = \"1s\"\n[[flow]]\nrtt = \"50ms\"\n{flow}\n"
+        ));
+        let mut sim = run::simulation(&s, &Policy::Taildrop, 1);
+        let mut longest = Longest(0);
+        sim.run_until(Instant::from_millis(1_500), &mut longest);
+        longest.0
+    };
+    for cc in ["cubic", "reno"] {
+        let (with, without) = (
+            longest(&format!("cc = \"{cc}\"\nhystart = true")),
+            longest(&format!("cc = \"{cc}\"\nhystart = false")),
+        );
+        assert!(
+            with * 3 < without * 2,
+            "{cc}: leaving slow start early keeps the queue shorter, though RFC 9406 goes on for five rounds: {with} {without}"
+        );
+    }
+    // Alone with a classic ECN AQM, Prague keeps its queue at the target either way; suspicion halves it more deeply.
+    let (trusting, suspicious) =
+        (run("cc = \"prague\"", "codel"), run("cc = \"prague\"\nfallback = true", "codel"));
+    assert_ne!(trusting.queues.c.counters.marked, suspicious.queues.c.counters.marked);
+    let bbr = run("cc = \"bbr\"", "taildrop");
+    assert!(bbr.link.utilization.unwrap() > 0.95 && bbr.queues.c.delay_ms.mean.unwrap() < 75.0, "{bbr:?}");
+}
+
+/// Remembers the longest delay in nanoseconds.
+struct Longest(u64);
+
+impl Probe for Longest {
+    fn forwarded(&mut self, _: Service, sojourn: Span, _: Instant) {
+        self.0 = self.0.max(sojourn.as_nanos());
+    }
+}

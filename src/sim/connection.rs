@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::events::{Event, Events};
 use super::flow::receiver::{Ack, Receiver};
 use super::flow::tcp::{Sender, Supply};
-use super::flow::{Control, FlowStats};
+use super::flow::{Control, FlowStats, bbr};
 use super::link::generator::{exponential, normal};
 use super::traffic::{Completion, FlowSpec, FrameSpec, PathSpec, SourceSpec, WebSpec};
 use crate::time::{Instant, Span};
@@ -88,6 +88,8 @@ impl Connection {
     pub(super) fn new(spec: &FlowSpec, number: u32, mut rng: Rng) -> Self {
         let forward = Span::from_nanos(spec.rtt.as_nanos() / 2);
         let seeded = |control: &Control, rng: &mut Rng| match control {
+            // Where in its gain cycle a flow begins is drawn: draft-cardwell-iccrg-bbr-congestion-control §4.3.4.3.
+            Control::Bbr(_) => bbr::Bbr::new(rng.u64(..)).into(),
             other => other.clone(),
         };
         let source = match &spec.source {

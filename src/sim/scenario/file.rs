@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error as _};
 use super::{PlannedFlow, Scenario, Spread};
 use crate::config::Limit;
 use crate::config::text::{Text, Time};
-use crate::sim::flow::{Control, cubic, dctcp, prague, reno};
+use crate::sim::flow::{Control, bbr, cubic, dctcp, prague, reno};
 use crate::sim::link::{Generator, LinkSpec, Step, Trace, TraceError};
 use crate::sim::traffic::{FlowSpec, FrameSpec, Pareto, PathSpec, SourceSpec, WebSpec};
 use crate::time::{Instant, Span};
@@ -107,6 +107,7 @@ enum Cc {
     Cubic,
     Reno,
     Dctcp,
+    Bbr,
 }
 
 #[derive(Copy, Clone, Deserialize, Eq, PartialEq)]
@@ -160,6 +161,8 @@ struct FlowFile {
     ecn: Option<EcnUse>,
     size: Option<Size>,
     delayed_acks: Option<bool>,
+    hystart: Option<bool>,
+    fallback: Option<bool>,
     ack_jitter: Option<TimeText>,
     ack_compression: Option<TimeText>,
     // Without one, and web.
@@ -395,15 +398,38 @@ impl FlowFile {
             return Err("codepoint is a key of traffic that does not respond; a flow with cc has ecn".into());
         }
         let (label, control, scalable) = match cc {
-            Cc::Prague => ("prague", Control::Prague(prague::Prague::default()), true),
+            Cc::Prague => {
+                let prague = prague::Prague::default();
+                let fallback = self.fallback == Some(true);
+                ("prague", Control::Prague(if fallback { prague.with_fallback() } else { prague }), true)
+            }
             Cc::Dctcp => ("dctcp", Control::Dctcp(dctcp::Dctcp::default()), true),
-            Cc::Cubic => ("cubic", Control::Cubic(cubic::Cubic::default()), false),
-            Cc::Reno => ("reno", Control::Reno(reno::Reno::default()), false),
+            Cc::Cubic => {
+                let cubic = cubic::Cubic::default();
+                let plain = self.hystart == Some(false);
+                ("cubic", Control::Cubic(if plain { cubic.without_hystart() } else { cubic }), false)
+            }
+            Cc::Reno => {
+                let reno = reno::Reno::default();
+                let hystart = self.hystart == Some(true);
+                ("reno", Control::Reno(if hystart { reno.with_hystart() } else { reno }), false)
+            }
+            // Flows draw seeds of their own.
+            Cc::Bbr => ("bbr", bbr::Bbr::new(0).into(), false),
         };
+        if self.hystart.is_some() && !matches!(cc, Cc::Cubic | Cc::Reno) {
+            return Err(format!("hystart is a key of cubic and reno, not of {label}").into());
+        }
+        if self.fallback.is_some() && !matches!(cc, Cc::Prague) {
+            return Err(format!("fallback is a key of prague, not of {label}").into());
+        }
         let ecn = match (scalable, self.ecn) {
             (true, None | Some(EcnUse::Ect1)) => Ecn::Ect1,
             (false, None | Some(EcnUse::Off)) => Ecn::NotEct,
-            (false, Some(EcnUse::Ect0)) => Ecn::Ect0,
+            (false, Some(EcnUse::Ect0)) if !matches!(cc, Cc::Bbr) => Ecn::Ect0,
+            (false, _) if matches!(cc, Cc::Bbr) => {
+                return Err("bbr, version 1, takes no notice of ECN; leave ecn out".into());
+            }
             (true, Some(_)) => return Err(format!("{label} is sent with ecn = \"ect1\"").into()),
             (false, Some(_)) => return Err(format!("{label} is sent with ecn = \"off\" or \"ect0\"").into()),
         };
@@ -469,11 +495,13 @@ impl FlowFile {
         if self.ecn.is_some()
             || self.delayed_acks.is_some()
             || self.size.is_some()
+            || self.hystart.is_some()
+            || self.fallback.is_some()
             || self.ack_jitter.is_some()
             || self.ack_compression.is_some()
         {
             return Err(format!(
-                "ecn, size, delayed_acks, ack_jitter and ack_compression are keys of a flow with cc; kind = \"{label}\" \
+                "ecn, size, delayed_acks, hystart, fallback, ack_jitter and ack_compression are keys of a flow with cc; kind = \"{label}\" \
                  has codepoint, start and stop"
             )
             .into());

@@ -234,6 +234,15 @@ mod tests {
                 "min must be less",
             ),
             (format!("[link]\ngenerator = {{ kind = \"sine\" }}\n{flow}"), "unknown variant `sine`"),
+            (format!("{link}{flow}fallback = true\n"), "fallback is a key of prague, not of cubic"),
+            (
+                format!("{link}[[flow]]\ncc = \"bbr\"\nrtt = \"9ms\"\nhystart = true\n"),
+                "hystart is a key of cubic",
+            ),
+            (
+                format!("{link}[[flow]]\ncc = \"bbr\"\nrtt = \"9ms\"\necn = \"ect0\"\n"),
+                "takes no notice of ECN",
+            ),
             (format!("{link}{flow}load = 0.5\n"), "load is a key of a flow with kind"),
             (format!("{link}{flow}size = \"5\"\n"), "'5' has no unit"),
             (format!("{link}{flow}dscp = 64\n"), "dscp is from 0 to 63"),
