@@ -4,7 +4,7 @@
 //! clock: time comes from the windows. The meaning of every figure is the result object's (docs of [`result`]).
 
 mod csv;
-mod plot;
+pub(crate) mod plot;
 pub mod recorder;
 pub mod result;
 mod table;

@@ -14,10 +14,10 @@ use super::{Bin, DirectionReport, QueueBin, ReportError};
 use crate::aqm::Service;
 
 /// First the name that the built-in font carries, then what a viewer of the SVG may have.
-const FONT: &str = "Ubuntu, Helvetica, Arial, sans-serif";
-const INK: RGBColor = RGBColor(0x22, 0x26, 0x2b);
-const GREY: RGBColor = RGBColor(0x6b, 0x72, 0x7b);
-const FAINT: RGBColor = RGBColor(0xe4, 0xe7, 0xea);
+pub(crate) const FONT: &str = "Ubuntu, Helvetica, Arial, sans-serif";
+pub(crate) const INK: RGBColor = RGBColor(0x22, 0x26, 0x2b);
+pub(crate) const GREY: RGBColor = RGBColor(0x6b, 0x72, 0x7b);
+pub(crate) const FAINT: RGBColor = RGBColor(0xe4, 0xe7, 0xea);
 /// L and C: two hues that stay apart in every common form of colour blindness.
 const HUES: [RGBColor; 2] = [RGBColor(0x00, 0x72, 0xb2), RGBColor(0xd5, 0x5e, 0x00)];
 
@@ -32,16 +32,16 @@ const ZOOM: f32 = 1.5;
 /// A direction that forwarded less than this share of the busiest one (its acknowledgements, say) is left out.
 const WORTH_DRAWING: f64 = 0.1;
 
-fn failed(e: impl std::fmt::Display) -> ReportError {
+pub(crate) fn failed(e: impl std::fmt::Display) -> ReportError {
     ReportError::Plot(e.to_string())
 }
 
-fn font(size: u32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
+pub(crate) fn font(size: u32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
     (FONT, f64::from(size) * 1.24).into_font().color(&colour).pos(Pos::new(h, v))
 }
 
 /// At most so many decimals, without zeros at the end.
-fn short(value: f64, decimals: i32) -> String {
+pub(crate) fn short(value: f64, decimals: i32) -> String {
     let scale = 10f64.powi(decimals);
     format!("{}", (value * scale).round() / scale)
 }
