@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod eval;
 mod exit;
 mod logging;
 mod run;
@@ -33,6 +34,8 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Run scenarios in virtual time, with models of senders around the same queues
     Sim(sim::SimArgs),
+    /// Run grids of drawn links under policies and judge them against dualpi2
+    Eval(eval::EvalArgs),
     /// Say whether the configuration and this host are fit for `run`; changes nothing
     Check(check::CheckArgs),
     /// Measure the packet path in memory, without network
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Run(args) => run::run(*args),
         Verb::Sim(args) => sim::sim(&args),
+        Verb::Eval(args) => eval::eval(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Bench(args) => bench::bench(&args),
     };

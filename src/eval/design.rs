@@ -9,6 +9,9 @@ pub const BASELINE: &str = "dualpi2";
 /// The best constants found on the train split.
 pub const TUNED: &str = "dualpi2-tuned";
 
+/// How policies begin that are the baseline with another Classic target: `dualpi2:target=5ms`.
+pub const STATIC_TARGET: &str = "dualpi2:target=";
+
 /// The plan of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Design {

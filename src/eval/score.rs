@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_score_of_a_cell_by_hand() {
-        // dL = (.05 + .2) / (.3 + .2) = .5; dC = (6.7 + .5) / (15 + .5 - 7.5 + 1) ... = 7.2 / 15.5.
+        // dL = (.05 + .2) / (.3 + .2) = .5; dC = (6.7 + .5) / (15 + .5) = 7.2 / 15.5.
         let got = of(&run(0.95, (0.05, 1.0), (6.7, 10.0), 1.5));
         let v = judge(&smooth(), &got, &of(&baseline()));
         assert!((v.d_l.unwrap() - 0.5).abs() < 1e-12);

@@ -376,3 +376,128 @@ fn summary_row(
         abs_log2_ratio_difference: ratio,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::synthetic;
+
+    fn judged(policies: &[&str], threads: usize) -> (Design, Judgement) {
+        let (design, records) = synthetic::build(policies, 1);
+        let judgement = judge(&design, &records, 1000, threads).unwrap();
+        (design, judgement)
+    }
+
+    fn find<'a>(
+        j: &'a Judgement,
+        scope: Scope,
+        name: Option<&str>,
+        policy: &str,
+        role: Role,
+    ) -> &'a SummaryRow {
+        let mut rows = j.summary.iter().filter(|r| {
+            r.scope == scope && r.name.as_deref() == name && r.policy == policy && r.role == role
+        });
+        let row = rows.next().unwrap();
+        assert_eq!(rows.next(), None);
+        row
+    }
+
+    #[test]
+    fn threads_have_no_influence() {
+        assert_eq!(judged(&synthetic::POLICIES, 1), judged(&synthetic::POLICIES, 3));
+    }
+
+    /// The geometric mean of the rows of the cells.
+    #[test]
+    fn a_group_is_the_geometric_mean_of_its_cells() {
+        let (_, j) = judged(&["model"], 2);
+        for (scope, name, cells) in [
+            (Scope::Overall, None, 30),
+            (Scope::Grid, Some("rfc9332"), 25),
+            (Scope::Grid, Some("bursty"), 3),
+            (Scope::Mix, Some("c_only"), 2),
+        ] {
+            let row = find(&j, scope, name, "model", Role::Baseline);
+            let members: Vec<_> = j
+                .cells
+                .iter()
+                .filter(|c| c.policy == "model")
+                .filter(|c| match scope {
+                    Scope::Overall => true,
+                    Scope::Grid => Some(c.grid.as_str()) == name,
+                    Scope::Mix => Some(c.mix.as_str()) == name,
+                })
+                .collect();
+            assert_eq!((row.cells, members.len()), (cells, cells));
+            let n = cells as f64;
+            let s = (members.iter().map(|c| c.s_score.unwrap().ln()).sum::<f64>() / n).exp();
+            assert!((row.s_score.unwrap().value - s).abs() < 1e-12);
+            let feasible = members.iter().filter(|c| c.feasible).count() as f64 / n;
+            assert!((row.feasible_share.unwrap().value - feasible).abs() < 1e-12);
+            let u = |c: &&CellRow| c.figures.utilization.unwrap() - c.baseline.utilization.unwrap();
+            let u = members.iter().map(u).sum::<f64>() / n;
+            assert!((row.utilization_difference.unwrap().value - u).abs() < 1e-12);
+            for interval in [row.s_score, row.feasible_share, row.delay_ratio, row.delay_mean_ratio.c] {
+                let i = interval.unwrap();
+                assert!(i.lo <= i.value && i.value <= i.hi, "{i:?}");
+            }
+        }
+        let c_only = find(&j, Scope::Mix, Some("c_only"), "model", Role::Baseline);
+        assert_eq!((c_only.delay_mean_ratio.l, c_only.abs_log2_ratio_difference), (None, None));
+    }
+
+    /// The synthetic baseline has 15 ms, the model 6.5 ms, whatever the seed: the noise cancels within a pair.
+    #[test]
+    fn ratios_are_paired() {
+        let (_, j) = judged(&["model"], 2);
+        let row = find(&j, Scope::Grid, Some("rfc9332"), "model", Role::Baseline);
+        let c = row.delay_mean_ratio.c.unwrap();
+        assert!((c.value - 6.5 / 15.0).abs() < 1e-9 && c.hi - c.lo < 1e-9, "{c:?}");
+        let floor = find(&j, Scope::Grid, Some("rfc9332"), BASELINE, Role::Baseline);
+        let c = floor.delay_mean_ratio.c.unwrap();
+        assert!(c.lo < 1.0 && c.hi > c.lo && (c.value - 1.0).abs() < 0.02, "other seeds differ: {c:?}");
+    }
+
+    #[test]
+    fn against_another_policy_s_is_the_ratio_of_both_scores() {
+        let (_, j) = judged(&["dualpi2-tuned", "model"], 2);
+        let s = |policy, role| find(&j, Scope::Overall, None, policy, role).s_score.unwrap().value;
+        let model = s("model", Role::Baseline);
+        let ratio = s("model", Role::Tuned);
+        assert!((ratio - model / s("dualpi2-tuned", Role::Baseline)).abs() < 1e-12);
+        let rival = find(&j, Scope::Overall, None, "model", Role::BestRival);
+        assert_eq!((rival.against.as_str(), rival.s_score.unwrap().value), ("dualpi2-tuned", ratio));
+        let rival = find(&j, Scope::Overall, None, "dualpi2-tuned", Role::BestRival);
+        assert_eq!(rival.against, "model");
+        assert!(j.summary.iter().all(|r| r.policy != TUNED || r.role != Role::Tuned), "not against itself");
+    }
+
+    #[test]
+    fn the_baseline_can_be_the_best_rival_but_is_not_the_only_one() {
+        let (_, j) = judged(&["codel", "pi2"], 2);
+        assert_eq!(find(&j, Scope::Overall, None, "codel", Role::BestRival).against, BASELINE);
+        let (_, j) = judged(&["codel"], 2);
+        assert!(j.summary.iter().all(|r| r.role == Role::Baseline));
+    }
+
+    #[test]
+    fn a_missing_run_is_named() {
+        let (design, mut records) = synthetic::build(&["model"], 1);
+        records.retain(|r| !(r.cell.name == "bursty-0-1" && r.policy == "model" && r.seed == 2));
+        let text = judge(&design, &records, 10, 1).unwrap_err().to_string();
+        assert!(text.contains("no record of bursty bursty-0-1 under model, seed 2"), "{text}");
+    }
+
+    /// Prints how long many cells take: `cargo test --release -- --ignored --nocapture thousands_of_cells`.
+    #[test]
+    #[ignore = "a measurement"]
+    #[expect(clippy::disallowed_methods, reason = "it measures time")]
+    fn thousands_of_cells_take_seconds() {
+        let (design, records) = synthetic::build(&synthetic::POLICIES, 100);
+        let start = std::time::Instant::now();
+        judge(&design, &records, super::bootstrap::DRAWS, 2).unwrap();
+        let (cells, policies) = (design.cells.len(), design.policies.len());
+        eprintln!("{cells} cells, {policies} policies, 10^4 draws: {:.1} s", start.elapsed().as_secs_f64());
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::bootstrap::Interval;
-use super::design::{BASELINE, Design, TUNED};
+use super::design::{BASELINE, Design, STATIC_TARGET, TUNED};
 use super::summary::{CellRow, Judgement, Role, Scope, SummaryRow};
 
 /// Cells listed per policy.
@@ -24,19 +24,28 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
-/// `value (lo - hi)` with so many decimals.
+/// So many decimals, and no sign before a zero.
+fn rounded(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(digits) if digits.chars().all(|c| matches!(c, '0' | '.')) => digits.to_owned(),
+        _ => text,
+    }
+}
+
+/// `value (lo to hi)` with so many decimals.
 fn figure(interval: Option<Interval>, decimals: usize, scale: f64) -> String {
     interval.map_or_else(
         || "-".to_owned(),
         |i| {
-            let (value, lo, hi) = (i.value * scale, i.lo * scale, i.hi * scale);
-            format!("{value:.decimals$} ({lo:.decimals$} to {hi:.decimals$})")
+            let [value, lo, hi] = [i.value, i.lo, i.hi].map(|v| rounded(v * scale, decimals));
+            format!("{value} ({lo} to {hi})")
         },
     )
 }
 
 fn number(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_owned(), |v| format!("{v:.decimals$}"))
+    value.map_or_else(|| "-".to_owned(), |v| rounded(v, decimals))
 }
 
 /// How a row is named: the baseline against itself is the noise floor.
@@ -210,7 +219,9 @@ fn worst(policy: &str, cells: &[CellRow]) -> Option<Part> {
 /// All tables as Markdown.
 pub fn markdown(design: &Design, judgement: &Judgement) -> String {
     let mut out = String::new();
-    let worst = design.policies.iter().filter_map(|p| worst(p, &judgement.cells));
+    // Static targets are there for the frontier.
+    let listed = design.policies.iter().filter(|p| !p.starts_with(STATIC_TARGET));
+    let worst = listed.filter_map(|p| worst(p, &judgement.cells));
     for part in overview(design, judgement).into_iter().chain(worst) {
         let _ = writeln!(out, "### {}\n", part.heading);
         for note in &part.notes {

@@ -90,8 +90,8 @@ fn panel(area: &Area<'_>, title: &str, curves: &[(Line, Curve)]) -> Drawn {
     let points = || curves.iter().flat_map(|(_, c)| c.iter());
     let low = points().filter(|p| p.1 > 0.002).map(|p| p.0).fold(f64::INFINITY, f64::min);
     let high = points().map(|p| p.0).fold(0.0, f64::max);
-    let decades = (10f64.powf(low.log10().floor()), 10f64.powf((high * 0.999).log10().ceil()));
-    let x = (decades.0 * 0.98..decades.1 * 1.02).log_scale();
+    let (low, high, labels) = style::log_axis(low, high);
+    let x = (low * 0.99..high * 1.01).log_scale().with_key_points(labels);
     let mut chart = ChartBuilder::on(area)
         .margin_top(34)
         .margin_right(24)
@@ -114,8 +114,9 @@ fn panel(area: &Area<'_>, title: &str, curves: &[(Line, Curve)]) -> Drawn {
         .x_desc("queue delay (ms)")
         .y_desc("packets that waited at most so long (%)")
         .draw()?;
-    for (line, curve) in curves {
-        let shown = curve.iter().copied().filter(|p| p.0 >= decades.0).collect();
+    // The baseline last, on top.
+    for (line, curve) in curves.iter().rev() {
+        let shown = curve.iter().copied().filter(|p| p.0 >= low).collect();
         style::draw_line(&mut chart, shown, *line, 2)?;
     }
     area.draw(&Text::new(title.to_owned(), (74, 20), font(15, INK, HPos::Left, VPos::Center)))?;

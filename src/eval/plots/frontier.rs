@@ -4,10 +4,10 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::style::{self, Area, Drawn, FAINT, FONT, GREY, INK, STATIC_TARGET, failed, font, short};
+use super::style::{self, Area, Drawn, FAINT, FONT, GREY, INK, failed, font, short};
 use crate::eval::Judgement;
 use crate::eval::bootstrap::Interval;
-use crate::eval::design::{BASELINE, Design};
+use crate::eval::design::{BASELINE, Design, STATIC_TARGET};
 use crate::eval::summary::{Role, Scope};
 use crate::report::ReportError;
 use crate::time::Span;
@@ -83,6 +83,15 @@ fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     (low - room, high + room)
 }
 
+/// Ratios to be labelled on the axis.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    const FINE: [f64; 13] = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+    let all =
+        FINE.into_iter().chain([1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0]);
+    let within: Vec<f64> = all.filter(|v| (low..=high).contains(v)).collect();
+    if within.len() > 12 { style::log_axis(low, high).2 } else { within }
+}
+
 fn panel(area: &Area<'_>, points: &[Point]) -> Drawn {
     let (left, right) = range(points.iter().flat_map(|p| [p.x.lo, p.x.hi]), 0.1);
     let (low, high) = range(points.iter().flat_map(|p| [p.y.lo.ln(), p.y.hi.ln()]), 0.08);
@@ -93,7 +102,10 @@ fn panel(area: &Area<'_>, points: &[Point]) -> Drawn {
         .margin_bottom(6)
         .x_label_area_size(46)
         .y_label_area_size(68)
-        .build_cartesian_2d(left..right, (low.exp()..high.exp()).log_scale())?;
+        .build_cartesian_2d(
+            left..right,
+            (low.exp()..high.exp()).log_scale().with_key_points(ticks(low.exp(), high.exp())),
+        )?;
     chart
         .configure_mesh()
         .axis_style(GREY.stroke_width(1))
@@ -122,10 +134,18 @@ fn panel(area: &Area<'_>, points: &[Point]) -> Drawn {
         let size = if p.target.is_some() { 3 } else { 6 };
         chart.draw_series([Circle::new((p.x.value, p.y.value), size, p.hue.filled())])?;
     }
-    let pixels: Vec<_> = points.iter().map(|p| chart.backend_coord(&(p.x.value, p.y.value))).collect();
     let base = area.get_base_pixel();
-    let local: Vec<_> = pixels.iter().map(|(x, y)| (x - base.0, y - base.1)).collect();
-    labels(area, points, &local)
+    let local = |x: f64, y: f64| {
+        let (x, y) = chart.backend_coord(&(x, y));
+        (x - base.0, y - base.1)
+    };
+    let at: Vec<_> = points.iter().map(|p| local(p.x.value, p.y.value)).collect();
+    let bars = points.iter().filter(|p| p.target.is_none()).flat_map(|p| {
+        let ((left, y), (right, _)) = (local(p.x.lo, p.y.value), local(p.x.hi, p.y.value));
+        let ((x, top), (_, bottom)) = (local(p.x.value, p.y.hi), local(p.x.value, p.y.lo));
+        [(left, y - 2, right, y + 2), (x - 2, top, x + 2, bottom)]
+    });
+    labels(area, points, &at, bars.collect())
 }
 
 /// A box by its corners.
@@ -138,9 +158,9 @@ fn overlap(a: Frame, b: Frame) -> i32 {
 }
 
 /// Names beside their points, where they hide the least: policies first, then targets.
-fn labels(area: &Area<'_>, points: &[Point], at: &[(i32, i32)]) -> Drawn {
+fn labels(area: &Area<'_>, points: &[Point], at: &[(i32, i32)], mut taken: Vec<Frame>) -> Drawn {
     let (wide, high) = area.dim_in_pixel();
-    let mut taken: Vec<Frame> = at.iter().map(|&(x, y)| (x - 7, y - 7, x + 7, y + 7)).collect();
+    taken.extend(at.iter().map(|&(x, y)| (x - 7, y - 7, x + 7, y + 7)));
     // The curve between its points is not to be hidden either.
     let on_curve: Vec<_> =
         points.iter().zip(at).filter(|(p, _)| p.target.is_some()).map(|(_, at)| *at).collect();

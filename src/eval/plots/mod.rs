@@ -34,8 +34,12 @@ pub fn draw(
     records: &[CellRecord],
     judgement: &Judgement,
 ) -> Result<Vec<Picture>, ReportError> {
-    let mut grids: Vec<&str> = design.cells.iter().map(|c| c.grid.as_str()).collect();
-    grids.dedup();
+    let mut grids: Vec<&str> = Vec::new();
+    for cell in &design.cells {
+        if !grids.contains(&cell.grid.as_str()) {
+            grids.push(&cell.grid);
+        }
+    }
     let mut pictures = Vec::new();
     let mut put = |name: String, svg: Option<String>| pictures.extend(svg.map(|svg| Picture { name, svg }));
     for grid in grids {

@@ -116,7 +116,7 @@ fn ratio_text(log2: f64) -> String {
 }
 
 fn colours(area: &Area<'_>) -> Drawn {
-    let (left, step, steps) = (30, 12, 49);
+    let (left, step, steps) = (110, 8, 49);
     for i in 0..steps {
         let log2 = FULL * (2.0 * f64::from(i) / f64::from(steps - 1) - 1.0);
         let corner = (left + i * step, 6);
@@ -124,24 +124,12 @@ fn colours(area: &Area<'_>) -> Drawn {
     }
     let end = left + steps * step;
     area.draw(&Rectangle::new([(left, 6), (end, 22)], GREY.stroke_width(1)))?;
-    for (log2, text) in [
-        (-3, "1/8, C has more"),
-        (-2, "1/4"),
-        (-1, "1/2"),
-        (0, "1"),
-        (1, "2"),
-        (2, "4"),
-        (3, "8, L has more"),
-    ] {
+    for (text, x, h) in [("C has more", left - 10, HPos::Right), ("L has more", end + 10, HPos::Left)] {
+        area.draw(&Text::new(text.to_owned(), (x, 14), font(13, INK, h, VPos::Center)))?;
+    }
+    for (log2, text) in [(-3, "1/8"), (-2, "1/4"), (-1, "1/2"), (0, "1"), (1, "2"), (2, "4"), (3, "8")] {
         let x = left + (f64::from(log2 + 3) / 6.0 * f64::from(end - left)) as i32;
-        let h = if log2 == -3 {
-            HPos::Left
-        } else if log2 == 3 {
-            HPos::Right
-        } else {
-            HPos::Center
-        };
-        area.draw(&Text::new(text.to_owned(), (x, 28), font(13, INK, h, VPos::Top)))?;
+        area.draw(&Text::new(text.to_owned(), (x, 28), font(13, INK, HPos::Center, VPos::Top)))?;
     }
     Ok(())
 }

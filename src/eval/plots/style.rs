@@ -4,14 +4,11 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use crate::eval::design::Design;
+use crate::eval::design::{Design, STATIC_TARGET};
 pub(super) use crate::report::plot::{FAINT, FONT, GREY, INK, failed, font, short};
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Drawn = Result<(), Box<dyn std::error::Error>>;
-
-/// Policies with a static target, which belong to the frontier alone: `dualpi2:target=5ms`.
-pub(super) const STATIC_TARGET: &str = "dualpi2:target=";
 
 /// Okabe and Ito's palette, which stays apart in the common forms of colour blindness; the yellow is darkened for white.
 const HUES: [RGBColor; 8] = [
@@ -25,7 +22,8 @@ const HUES: [RGBColor; 8] = [
     RGBColor(0x9a, 0x8a, 0x00),
 ];
 
-/// A policy's line: its hue, and from the ninth policy on dashes.
+/// A policy's line: its hue, and dashes for the baseline, which lies on top of what it may coincide with, and for the
+/// ninth policy on.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Line {
     pub(super) hue: RGBColor,
@@ -38,7 +36,7 @@ pub(super) fn lines(design: &Design) -> Vec<(usize, &str, Line)> {
     named
         .enumerate()
         .map(|(i, (index, name))| {
-            (index, name.as_str(), Line { hue: HUES[i % HUES.len()], dashed: i >= HUES.len() })
+            (index, name.as_str(), Line { hue: HUES[i % HUES.len()], dashed: i == 0 || i >= HUES.len() })
         })
         .collect()
 }
@@ -109,4 +107,36 @@ where
         chart.draw_series(LineSeries::new(points, style))?;
     }
     Ok(())
+}
+
+/// Bounds of a logarithmic axis around values of this range, at 1, 2 or 5 times a power of ten, and the values to be
+/// labelled in between: not too many of them.
+pub(super) fn log_axis(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
+    let steps: Vec<f64> = (-6..6).flat_map(|e| [1.0, 2.0, 5.0].map(|m: f64| m * 10f64.powi(e))).collect();
+    let from = steps.iter().rposition(|&v| v <= low * 1.000_001).unwrap_or(0);
+    let to = steps.iter().position(|&v| v >= high * 0.999_999).unwrap_or(steps.len() - 1).max(from + 1);
+    let all = &steps[from..=to.min(steps.len() - 1)];
+    let decade = |v: &f64| (v.log10() - v.log10().round()).abs() < 1e-9;
+    let labels = if all.len() > 10 { all.iter().copied().filter(decade).collect() } else { all.to_vec() };
+    (all[0], all[all.len() - 1], labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_end_at_round_values() {
+        let (low, high, labels) = log_axis(0.3, 14.0);
+        assert_eq!((low, (high * 1e6).round() / 1e6), (0.2, 20.0));
+        assert_eq!(
+            labels.iter().map(|v| short(*v, 3)).collect::<Vec<_>>(),
+            ["0.2", "0.5", "1", "2", "5", "10", "20"]
+        );
+        let labels = log_axis(0.01, 80.0).2;
+        assert_eq!(
+            labels.iter().map(|v| short(*v, 3)).collect::<Vec<_>>(),
+            ["0.01", "0.1", "1", "10", "100"]
+        );
+    }
 }

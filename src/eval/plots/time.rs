@@ -67,8 +67,8 @@ pub(super) fn draw(
         style::legend(&key, &lines).map_err(failed)?;
         for (title, series) in shown {
             let (area, rest) = below.split_vertically(DELAY);
-            let (low, high) = decades(series);
-            let y = (low * 0.97..high * 1.03).log_scale();
+            let (low, high, labels) = axis(series);
+            let y = (low * 0.98..high * 1.02).log_scale().with_key_points(labels);
             panel(&area, title, series, warmup, y, (low, high), 6, false).map_err(failed)?;
             below = rest;
         }
@@ -90,15 +90,11 @@ fn typical<'a>(design: &Design, judgement: &'a Judgement, grid: &str) -> Option<
     cells.get(cells.len() / 2).map(|c| c.cell.as_str())
 }
 
-/// Whole decades around all delays.
-fn decades(series: &Series<'_>) -> (f64, f64) {
+/// Bounds and labels of the axis around all delays.
+fn axis(series: &Series<'_>) -> (f64, f64, Vec<f64>) {
     let all = || series.iter().flat_map(|(_, s)| s).flatten().copied().filter(|&ms| ms > 0.0);
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
-    if high <= 0.0 {
-        return (0.1, 1.0);
-    }
-    let low = 10f64.powf(low.max(1e-2).log10().floor());
-    (low, 10f64.powf(high.log10().ceil()).max(low * 10.0))
+    if high > 0.0 { style::log_axis(low.max(1e-2), high.max(2e-2)) } else { style::log_axis(0.1, 1.0) }
 }
 
 #[expect(clippy::too_many_arguments, reason = "the panels differ in just these")]
@@ -142,7 +138,8 @@ where
         .y_label_formatter(&|v| short(*v, 6))
         .x_desc(if time { "time (s)" } else { "" })
         .draw()?;
-    for (line, values) in series {
+    // The baseline last, on top.
+    for (line, values) in series.iter().rev() {
         for run in runs(values, low) {
             style::draw_line(&mut chart, run, *line, 2)?;
         }
