@@ -9,22 +9,23 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use crate::config::Policy;
 use crate::eval::runner::{self, RunError};
+use crate::eval::simulate::simulate;
 use crate::eval::{
-    self, CellInfo, CellRecord, Design, EvalError, Header, Progress, RecordLog, bootstrap, file, plots,
-    tables,
+    self, CellInfo, Design, EvalError, Header, Progress, RecordLog, bootstrap, file, plots, tables,
 };
-use crate::report::result::PerQueue;
-use crate::report::{Bin, ReportError};
-use crate::sim::{self, Scenario};
+use crate::report::ReportError;
+use crate::sim::{Grid, Scenario, Split};
 use crate::wire::Ecn;
 
 /// Arguments of `l4sd eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
-    /// Scenario files, each one cell
-    #[arg(value_name = "GRID", required = true)]
+    /// Grids: rfc9332, flows, rtt, steps, overload, web, bursty, variable, lowrate, smoke; or scenario files, each one
+    /// cell [default: all grids but smoke]
+    #[arg(value_name = "GRID")]
     grids: Vec<String>,
-    /// Policies, beside dualpi2: dualpi2-linux, pi2, codel, taildrop; several with commas or by repeating
+    /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE;
+    /// several with commas or by repeating
     #[arg(long, value_name = "POLICY", value_delimiter = ',', required = true)]
     policy: Vec<Policy>,
     /// Which links are drawn
@@ -36,6 +37,12 @@ pub(super) struct EvalArgs {
     /// Runs of each link and policy; dualpi2 is run as often again, to be compared with itself
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
+    /// Links drawn near each point of a grid
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    draws: u32,
+    /// Three cells of each grid, 10 s each
+    #[arg(long, conflicts_with = "draws")]
+    smoke: bool,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
@@ -66,7 +73,7 @@ struct EvalPlan {
 impl EvalPlan {
     fn new(args: &EvalArgs) -> Result<Self, Failure> {
         let policies = policies(&args.policy)?;
-        let cells = cells(&args.grids, &args.split, args.split_seed)?;
+        let cells = cells(args)?;
         let infos = cells.iter().map(|(info, _)| info.clone()).collect();
         let design = Design::new(infos, policies.iter().map(ToString::to_string), args.seeds);
         let header = Header::new(&args.split, args.split_seed);
@@ -82,7 +89,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let units = design.units(
         |c| format!("{:?}", plan.cells[c].1),
         |p| format!("{:?}", plan.policies[p]),
-        |c| plan.cells[c].1.rate.as_bps() as f64 * plan.cells[c].1.duration.as_secs_f64(),
+        |c| plan.cells[c].1.link.nominal().as_bps() as f64 * plan.cells[c].1.duration.as_secs_f64(),
     );
     let mut log = RecordLog::open(&args.out, &plan.header, args.fresh).map_err(failure)?;
     let found = units.iter().filter(|u| log.has(u)).count();
@@ -130,28 +137,41 @@ fn policies(wanted: &[Policy]) -> Result<Vec<Policy>, Failure> {
             );
             return Err(Failure::new(Exit::Usage, error));
         }
-        if matches!(policy, Policy::Replay(_)) {
-            let error =
-                anyhow::anyhow!("policy '{name}' only works live; take one of those that `l4sd sim` runs");
-            return Err(Failure::new(Exit::Usage, error));
-        }
         policies.push(policy.clone());
     }
     Ok(policies)
 }
 
-/// The links of these grids in a split.
-fn cells(grids: &[String], _split: &str, _split_seed: u64) -> Result<Vec<(CellInfo, Scenario)>, Failure> {
+/// The links of grids and scenario files.
+fn cells(args: &EvalArgs) -> Result<Vec<(CellInfo, Scenario)>, Failure> {
+    let split = Split::by_name(&args.split).unwrap_or(Split::Dev);
+    let all: Vec<String> =
+        Grid::ALL.iter().filter(|g| **g != Grid::Smoke).map(|g| g.name().to_owned()).collect();
     let mut cells: Vec<(CellInfo, Scenario)> = Vec::new();
-    for grid in grids {
-        let scenario = Scenario::load(Path::new(grid)).map_err(|e| Failure::new(Exit::Config, e))?;
-        let cell = file_cell(&scenario);
-        if cells.iter().any(|(c, _)| *c == cell) {
+    for name in if args.grids.is_empty() { &all } else { &args.grids } {
+        let fresh = if let Some(grid) = Grid::by_name(name) {
+            let drawn = if args.smoke {
+                grid.smoke(split, args.split_seed)
+            } else {
+                grid.cells(split, args.split_seed, args.draws)
+            };
+            drawn.into_iter().map(|c| (CellInfo::from(&c), c.scenario)).collect()
+        } else if Path::new(name).exists() || name.contains(['.', '/']) {
+            let scenario = Scenario::load(Path::new(name)).map_err(|e| Failure::new(Exit::Config, e))?;
+            vec![(file_cell(&scenario), scenario)]
+        } else {
+            let error = anyhow::anyhow!(
+                "there is no grid '{name}'; it is one of {}, smoke, or a scenario file",
+                all.join(", ")
+            );
+            return Err(Failure::new(Exit::Usage, error));
+        };
+        if let Some((cell, _)) = fresh.iter().find(|(cell, _)| cells.iter().any(|(c, _)| c == cell)) {
             let error =
-                anyhow::anyhow!("{grid}: there is another scenario called '{}'; rename one", cell.name);
-            return Err(Failure::new(Exit::Config, error));
+                anyhow::anyhow!("{name}: there is another scenario called '{}'; name each once", cell.name);
+            return Err(Failure::new(Exit::Usage, error));
         }
-        cells.push((cell, scenario));
+        cells.extend(fresh);
     }
     Ok(cells)
 }
@@ -165,61 +185,6 @@ fn file_cell(scenario: &Scenario) -> CellInfo {
         (l, c) => format!("{l}v{c}"),
     };
     CellInfo { grid: "files".to_owned(), name: scenario.name.clone(), mix, bursty: false, mice: false }
-}
-
-/// Why a run has no record.
-#[derive(Debug, thiserror::Error)]
-enum SimulateError {
-    #[error(transparent)]
-    Sim(#[from] sim::run::SimError),
-    #[error("the account does not close: {0}")]
-    Account(String),
-}
-
-/// One run. Percentiles of delay beyond those of the result object are not known here.
-fn simulate(
-    cell: &CellInfo,
-    scenario: &Scenario,
-    policy: &Policy,
-    seed: u64,
-) -> Result<CellRecord, SimulateError> {
-    let report = sim::run(scenario, policy, seed)?;
-    if let Some(error) = report.conservation_error {
-        return Err(SimulateError::Account(error));
-    }
-    let (delay_over_time_ms, utilization_over_time) = per_second(&report.bins);
-    Ok(CellRecord {
-        cell: cell.clone(),
-        policy: policy.to_string(),
-        seed,
-        run: report.result,
-        delay_percentiles_ms: PerQueue::default(),
-        delay_over_time_ms,
-        utilization_over_time,
-    })
-}
-
-/// Mean delays, weighted with what was forwarded, and utilisation of each second.
-fn per_second(bins: &[Bin]) -> (PerQueue<Vec<Option<f64>>>, Vec<f64>) {
-    let mut delays: PerQueue<Vec<Option<f64>>> = PerQueue::default();
-    let mut used = Vec::new();
-    // Bins begin at multiples of .1 s.
-    let second = |b: &Bin| (b.t_s + 0.05) as u64;
-    for bins in bins.chunk_by(|a, b| second(a) == second(b)) {
-        let mean = |queues: &[usize]| {
-            let queues = || bins.iter().flat_map(|b| queues.iter().map(|&q| b.queues[q]));
-            let weights = || queues().filter_map(|q| q.delay_ms.map(|d| (d, q.mbps)));
-            let total: f64 = weights().map(|(_, w)| w).sum();
-            (total > 0.0).then(|| weights().map(|(d, w)| d * w).sum::<f64>() / total)
-        };
-        delays.l.push(mean(&[0]));
-        delays.c.push(mean(&[1]));
-        delays.all.push(mean(&[0, 1]));
-        let capacity: f64 = bins.iter().map(|b| b.rate_mbps).sum();
-        let forwarded: f64 = bins.iter().map(|b| b.queues[0].mbps + b.queues[1].mbps).sum();
-        used.push(if capacity > 0.0 { forwarded / capacity } else { 0.0 });
-    }
-    (delays, used)
 }
 
 fn failure(e: EvalError) -> Failure {
@@ -239,7 +204,6 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::QueueBin;
 
     #[test]
     fn the_baseline_comes_first_and_nothing_twice() {
@@ -248,25 +212,5 @@ mod tests {
                 .map(|p| p.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(of(&["codel", "dualpi2", "codel", "pi2"]).unwrap(), ["dualpi2", "codel", "pi2"]);
-        let failure = of(&["replay:x.csv"]).unwrap_err();
-        assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.to_string().contains("only works live"), "{failure}");
-    }
-
-    #[test]
-    fn seconds_are_weighted_with_what_was_forwarded() {
-        let bin = |t_s, l: (f64, Option<f64>), c: (f64, Option<f64>)| {
-            let queue = |(mbps, delay_ms)| QueueBin { mbps, delay_ms, ..QueueBin::default() };
-            Bin { t_s, rate_mbps: 10.0, queues: [queue(l), queue(c)], ..Bin::default() }
-        };
-        let (delays, used) = per_second(&[
-            bin(0.0, (1.0, Some(1.0)), (0.0, None)),
-            bin(0.9, (3.0, Some(2.0)), (4.0, Some(10.0))),
-            bin(1.0, (0.0, None), (10.0, Some(5.0))),
-        ]);
-        assert_eq!(delays.l, [Some(1.75), None]);
-        assert_eq!(delays.c, [Some(10.0), Some(5.0)]);
-        assert_eq!(delays.all, [Some((1.0 + 6.0 + 40.0) / 8.0), Some(5.0)]);
-        assert_eq!(used, [8.0 / 20.0, 1.0]);
     }
 }

@@ -53,7 +53,7 @@ impl Constants {
 
     /// `params` with these constants in place of its own.
     #[must_use]
-    pub fn over(&self, params: DualQParams) -> DualQParams {
+    pub fn over(&self, params: &DualQParams) -> DualQParams {
         let pi = PiParams {
             target: self.target.unwrap_or(params.pi.target),
             alpha: self.alpha.unwrap_or(params.pi.alpha),
@@ -64,7 +64,7 @@ impl Constants {
             min,
             width: Span::from_nanos(min.as_nanos() / 2),
         });
-        DualQParams { pi, l_aqm, ..params }
+        DualQParams { pi, l_aqm, ..params.clone() }
     }
 }
 
@@ -147,10 +147,10 @@ mod tests {
         let c: Constants = "target=5ms:ramp=2ms:beta=4".parse().unwrap();
         assert_eq!(c.to_string(), ":target=5ms:beta=4:ramp=2000us");
         let rfc = DualQParams::rfc9332(Limit::for_rate(BitRate::from_mbps(40)));
-        let p = c.over(rfc.clone());
+        let p = c.over(&rfc);
         assert_eq!((p.pi.target, p.pi.alpha, p.pi.beta), (Span::from_millis(5), 0.16, 4.0));
         assert_eq!(p.l_aqm, LAqmParams::Ramp { min: Span::from_millis(2), width: Span::from_millis(1) });
-        assert_eq!(Constants::default().over(rfc.clone()), rfc);
+        assert_eq!(Constants::default().over(&rfc), rfc);
     }
 
     #[test]

@@ -35,8 +35,8 @@ impl AqmConfig {
         let single = |law| Discipline::Single(SingleParams { law, limit });
         match &self.policy {
             Policy::DualPi2 | Policy::Replay(_) => dual(DualQParams::rfc9332(limit), limit),
-            Policy::DualPi2With(constants) => dual(constants.over(DualQParams::rfc9332(limit)), limit),
-            Policy::DualPi2Tuned => dual(Constants::tuned().over(DualQParams::rfc9332(limit)), limit),
+            Policy::DualPi2With(constants) => dual(constants.over(&DualQParams::rfc9332(limit)), limit),
+            Policy::DualPi2Tuned => dual(Constants::tuned().over(&DualQParams::rfc9332(limit)), limit),
             Policy::DualPi2Linux => {
                 let linux = DualQParams::linux(seed);
                 let packets = limit.packets.min(linux.limit.packets);

@@ -1,11 +1,12 @@
 //! Many cells under many policies and seeds, and what is said about them: scores, feasibility, intervals, tables, plots.
 //!
-//! It judges result objects. It must not know how a simulation works, and no AQM formula stands here.
+//! It judges result objects. Only `simulate` knows that a simulation made them, and no AQM formula stands here.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`cell`] | a drawn link, and the record of a run |
 //! | [`design`] | which runs are made: cells x policies x seeds |
+//! | [`simulate`] | one run |
 //! | [`runner`], [`records`] | makes them on all cores; keeps what is done, so that a run can be taken up again |
 //! | [`score`] | S and feasibility of a cell |
 //! | [`bootstrap`] | 95 % intervals over links and seeds |
@@ -22,6 +23,7 @@ mod progress;
 pub mod records;
 pub mod runner;
 pub mod score;
+pub mod simulate;
 pub mod summary;
 #[cfg(test)]
 pub(crate) mod synthetic;

@@ -173,7 +173,7 @@ fn window_ends(scenario: &Scenario) -> Vec<Instant> {
 }
 
 /// Two ascending lists as one.
-fn merged(a: &[u64], b: &[u64]) -> Vec<u64> {
+pub fn merged(a: &[u64], b: &[u64]) -> Vec<u64> {
     let (mut i, mut j) = (0, 0);
     let mut all = Vec::with_capacity(a.len() + b.len());
     while i < a.len() && j < b.len() {
