@@ -13,7 +13,7 @@ fi
 
 few=64000
 many=192000
-[ $# -gt 0 ] || set -- parse port queue:taildrop queue:dualpi2 path:taildrop path:dualpi2
+[ $# -gt 0 ] || set -- parse port queue:taildrop queue:dualpi2 path:taildrop path:dualpi2 sim
 
 ${CARGO:-cargo} build --release --quiet -p l4sd-bench --bin fixed_work
 work=${CARGO_TARGET_DIR:-target}/release/fixed_work

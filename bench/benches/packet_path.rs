@@ -9,6 +9,7 @@ use l4sd::aqm::{Aqm, PacketMeta};
 use l4sd::time::{Instant, Span};
 use l4sd::units::BitRate;
 use l4sd::wire::{self, Ecn};
+use l4sd_bench::sim::SimRig;
 use l4sd_bench::{DISCIPLINES, Load, Rig, discipline, ipv4_frame};
 
 const BREATH: u64 = 64;
@@ -65,5 +66,15 @@ fn path(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse, queue, path);
+/// Packet departures a second of the simulator on one core: ten flows, the senders and windows included.
+fn simulator(c: &mut Criterion) {
+    const PACKETS: u64 = 10_000;
+    let mut group = c.benchmark_group("sim");
+    group.throughput(Throughput::Elements(PACKETS));
+    let mut rig = SimRig::ten_flows();
+    group.bench_function("ten-flows", |b| b.iter(|| rig.send(black_box(PACKETS))));
+    group.finish();
+}
+
+criterion_group!(benches, parse, queue, path, simulator);
 criterion_main!(benches);

@@ -4,6 +4,8 @@
 //! It must not measure anything itself; that is for criterion, callgrind and the counting allocator.
 #![forbid(unsafe_code)]
 
+pub mod sim;
+
 use l4sd::aqm::params::{Discipline, DualQParams, Law, Limit, PiParams, SingleParams};
 use l4sd::egress::{Egress, EgressConfig, LimitRule};
 use l4sd::port::mem::{MemConfig, MemPort};

@@ -10,9 +10,10 @@ use l4sd::port::{PortPair, Side};
 use l4sd::time::Instant;
 use l4sd::units::BitRate;
 use l4sd::wire::{self, Ecn};
+use l4sd_bench::sim::SimRig;
 use l4sd_bench::{DISCIPLINES, Load, Rig, discipline, half_and_half};
 
-const USAGE: &str = "usage: fixed_work parse|port|queue:DISCIPLINE|path:DISCIPLINE PACKETS";
+const USAGE: &str = "usage: fixed_work parse|port|queue:DISCIPLINE|path:DISCIPLINE|sim PACKETS";
 
 fn parse(packets: u64) {
     let frames = half_and_half(60);
@@ -77,6 +78,10 @@ fn main() -> ExitCode {
             Some(Ok(()))
         }
         ("port", "") => Some(port(packets)),
+        ("sim", "") => {
+            SimRig::ten_flows().send(packets);
+            Some(Ok(()))
+        }
         ("queue", name) => queue(name, packets).map(Ok),
         ("path", name) => known(name).map(|d| path(&small(d), packets)),
         _ => None,
