@@ -68,13 +68,11 @@ pub struct Bbr {
     min_rtt: Span,
     min_rtt_at: Instant,
     pacing_rate: f64,
-    has_seen_rtt: bool,
     window: f64,
     /// What the window was before losses or the probe of the round-trip time.
     saved_window: f64,
     full_rate: f64,
     full_rounds: u32,
-    filled: bool,
     conserving: bool,
     repairing: bool,
     idle_restart: bool,
@@ -94,12 +92,10 @@ impl Bbr {
             min_rtt: Span::MAX,
             min_rtt_at: Instant::ZERO,
             pacing_rate: HIGH_GAIN * INITIAL_WINDOW / NOMINAL_RTT,
-            has_seen_rtt: false,
             window: INITIAL_WINDOW,
             saved_window: 0.0,
             full_rate: 0.0,
             full_rounds: 0,
-            filled: false,
             conserving: false,
             repairing: false,
             idle_restart: false,
@@ -137,8 +133,7 @@ impl Bbr {
     }
 
     pub(super) fn on_ack(&mut self, ack: &AckSample) {
-        if !self.has_seen_rtt && ack.srtt > Span::ZERO {
-            self.has_seen_rtt = true;
+        if self.min_rtt == Span::MAX && ack.srtt > Span::ZERO {
             self.pacing_rate = HIGH_GAIN * INITIAL_WINDOW / ack.srtt.as_secs_f64();
         }
         let sample = self.path.on_ack(ack);
@@ -200,7 +195,7 @@ impl Bbr {
     /// Draft §4.2.1: the rate does not fall before the pipe has been full once.
     fn set_pacing_rate(&mut self, gain: f64) {
         let rate = gain * self.rates.greatest;
-        if rate > 0.0 && (self.filled || rate > self.pacing_rate) {
+        if rate > 0.0 && (self.filled() || rate > self.pacing_rate) {
             self.pacing_rate = rate;
         }
     }
@@ -220,9 +215,14 @@ impl Bbr {
         }
     }
 
+    /// The pipe has been full once.
+    const fn filled(&self) -> bool {
+        self.full_rounds >= FULL_ROUNDS
+    }
+
     /// Draft §4.3.2.2.
     fn check_full_pipe(&mut self, app_limited: bool) {
-        if self.filled || app_limited {
+        if self.filled() || app_limited {
             return;
         }
         if self.rates.greatest >= GROWTH * self.full_rate {
@@ -230,12 +230,11 @@ impl Bbr {
             return;
         }
         self.full_rounds += 1;
-        self.filled = self.full_rounds >= FULL_ROUNDS;
     }
 
     /// Draft §4.3.3.
     fn check_drain(&mut self, ack: &AckSample) {
-        if self.state == State::Startup && self.filled {
+        if self.state == State::Startup && self.filled() {
             self.state = State::Drain;
         }
         if self.state == State::Drain && f64::from(ack.under_way) <= self.inflight(1.0) {
@@ -273,7 +272,7 @@ impl Bbr {
                 if *round_done && ack.now > end {
                     self.min_rtt_at = ack.now;
                     self.window = self.window.max(self.saved_window);
-                    if self.filled {
+                    if self.filled() {
                         self.enter_probe_bandwidth(ack.now);
                     } else {
                         self.state = State::Startup;
@@ -303,7 +302,7 @@ impl Bbr {
             self.window = self.window.max(f64::from(ack.under_way) + acked);
         } else {
             let target = self.inflight(self.window_gain());
-            if self.filled {
+            if self.filled() {
                 self.window = (self.window + acked).min(target);
             } else if self.window < target || (self.path.delivered() as f64) < INITIAL_WINDOW {
                 self.window += acked;
