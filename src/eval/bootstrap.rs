@@ -36,29 +36,58 @@ impl Interval {
 pub struct Link<const M: usize> {
     /// Over all seeds. `None` if the link does not have the metric; it is then left out of that metric's mean.
     pub point: [Option<f64>; M],
-    /// Under each resample of the seeds, in the order of [`resamples`]; what is `None` here counts as the point.
+    /// Under each resample of the seeds, in the order of [`Resamples::distinct`]; what is `None` here counts as the point.
     pub resampled: Vec<[Option<f64>; M]>,
 }
 
-/// Resamples with replacement of `n` seeds, as indices.
-pub fn resamples(n: usize) -> Vec<Vec<usize>> {
-    if n <= ALL_RESAMPLES_UP_TO {
-        let digit = |code: usize, place: u32| code / n.pow(place) % n;
-        return (0..n.pow(n as u32)).map(|code| (0..n as u32).map(|p| digit(code, p)).collect()).collect();
+/// Resamples with replacement of the seeds of a link. The order within one does not matter, so that equal ones are kept
+/// once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resamples {
+    /// The different ones, as indices of seeds.
+    pub distinct: Vec<Vec<usize>>,
+    /// Equally likely draws, as indices into `distinct`.
+    draws: Vec<usize>,
+}
+
+impl Resamples {
+    /// Of `n` seeds.
+    pub fn of(n: usize) -> Self {
+        let all: Vec<Vec<usize>> = if n <= ALL_RESAMPLES_UP_TO {
+            let digit = |code: usize, place: u32| code / n.pow(place) % n;
+            (0..n.pow(n as u32)).map(|code| (0..n as u32).map(|p| digit(code, p)).collect()).collect()
+        } else {
+            let mut rng = fastrand::Rng::with_seed(n as u64);
+            (0..RANDOM_RESAMPLES).map(|_| (0..n).map(|_| rng.usize(0..n)).collect()).collect()
+        };
+        let mut resamples = Self { distinct: Vec::new(), draws: Vec::new() };
+        for mut pick in all {
+            pick.sort_unstable();
+            let known = resamples.distinct.iter().position(|d| *d == pick);
+            resamples.draws.push(known.unwrap_or(resamples.distinct.len()));
+            if known.is_none() {
+                resamples.distinct.push(pick);
+            }
+        }
+        resamples
     }
-    let mut rng = fastrand::Rng::with_seed(n as u64);
-    (0..RANDOM_RESAMPLES).map(|_| (0..n).map(|_| rng.usize(0..n)).collect()).collect()
 }
 
 /// The mean over links of each metric, with its interval; `None` for a metric that no link has.
 ///
-/// All links have equally many resamples.
-pub fn intervals<const M: usize>(links: &[&Link<M>], draws: usize, seed: u64) -> [Option<Interval>; M] {
-    let table = Table::new(links);
+/// The links have one entry in `resampled` for each of the distinct `resamples`.
+pub fn intervals<const M: usize>(
+    links: &[&Link<M>],
+    resamples: &Resamples,
+    draws: usize,
+    seed: u64,
+) -> [Option<Interval>; M] {
+    let table = Table::new(links, resamples);
     let mut means: [Vec<f64>; M] = std::array::from_fn(|_| Vec::with_capacity(draws));
     let mut rng = fastrand::Rng::with_seed(seed);
+    let mut seen = vec![0; table.patterns.len()];
     for _ in 0..draws {
-        for (all, mean) in means.iter_mut().zip(table.draw(&mut rng)) {
+        for (all, mean) in means.iter_mut().zip(table.draw(&mut rng, &mut seen)) {
             all.extend(mean);
         }
     }
@@ -75,48 +104,62 @@ pub fn intervals<const M: usize>(links: &[&Link<M>], draws: usize, seed: u64) ->
     })
 }
 
-struct Table<const M: usize> {
+struct Table<'a, const M: usize> {
     links: u64,
-    resamples: u64,
+    resamples: &'a Resamples,
     /// Resamples of the first link, of the second, ...; 0 where a metric is absent.
     values: Vec<[f64; M]>,
-    /// 1 where the link has the metric.
-    present: Vec<[f64; M]>,
+    /// Which metrics are there, 1 or 0: the different patterns, of which there are few.
+    patterns: Vec<[f64; M]>,
+    /// The pattern of each link.
+    pattern: Vec<usize>,
 }
 
-impl<const M: usize> Table<M> {
-    fn new(links: &[&Link<M>]) -> Self {
-        let resamples = links.first().map_or(0, |l| l.resampled.len());
+impl<'a, const M: usize> Table<'a, M> {
+    fn new(links: &[&Link<M>], resamples: &'a Resamples) -> Self {
         let values = links.iter().flat_map(|link| {
             link.resampled
                 .iter()
                 .map(|r| std::array::from_fn(|m| link.point[m].map_or(0.0, |point| r[m].unwrap_or(point))))
         });
-        let present = links.iter().map(|l| l.point.map(|p| f64::from(u8::from(p.is_some()))));
-        Self {
+        let mut table = Self {
             links: links.len() as u64,
-            resamples: resamples as u64,
+            resamples,
             values: values.collect(),
-            present: present.collect(),
+            patterns: Vec::new(),
+            pattern: Vec::new(),
+        };
+        for link in links {
+            let present = link.point.map(|p| f64::from(u8::from(p.is_some())));
+            let known = table.patterns.iter().position(|p| *p == present);
+            table.pattern.push(known.unwrap_or(table.patterns.len()));
+            if known.is_none() {
+                table.patterns.push(present);
+            }
         }
+        table
     }
 
-    /// The means of one draw.
-    fn draw(&self, rng: &mut fastrand::Rng) -> [Option<f64>; M] {
-        let (mut sums, mut counts) = ([0.0; M], [0.0; M]);
+    /// The means of one draw. `seen` is room for a count per pattern.
+    fn draw(&self, rng: &mut fastrand::Rng, seen: &mut [u32]) -> [Option<f64>; M] {
+        let (draws, distinct) = (&self.resamples.draws, self.resamples.distinct.len());
+        let mut sums = [0.0; M];
+        seen.fill(0);
         for _ in 0..self.links {
             // One random word for both choices; the bias of so many links or resamples in 2^32 is nothing.
             let word = rng.u64(..);
             let link = (((word >> 32) * self.links) >> 32) as usize;
-            let resample = ((word & 0xffff_ffff) * self.resamples) >> 32;
-            let values = &self.values[link * self.resamples as usize + resample as usize];
-            let present = &self.present[link];
-            for m in 0..M {
-                sums[m] += values[m];
-                counts[m] += present[m];
+            let draw = ((word & 0xffff_ffff) * draws.len() as u64) >> 32;
+            let values = &self.values[link * distinct + draws[draw as usize]];
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value;
             }
+            seen[self.pattern[link]] += 1;
         }
-        std::array::from_fn(|m| (counts[m] > 0.0).then(|| sums[m] / counts[m]))
+        std::array::from_fn(|m| {
+            let count: f64 = self.patterns.iter().zip(&*seen).map(|(p, &n)| p[m] * f64::from(n)).sum();
+            (count > 0.0).then(|| sums[m] / count)
+        })
     }
 }
 
@@ -145,7 +188,8 @@ mod tests {
         data.iter()
             .map(|seeds| Link {
                 point: [Some(mean(seeds))],
-                resampled: resamples(seeds.len())
+                resampled: Resamples::of(seeds.len())
+                    .distinct
                     .iter()
                     .map(|pick| [Some(mean(&pick.iter().map(|&i| seeds[i]).collect::<Vec<_>>()))])
                     .collect(),
@@ -155,7 +199,7 @@ mod tests {
 
     fn interval(data: &[Vec<f64>], seed: u64) -> Interval {
         let links = links(data);
-        intervals(&links.iter().collect::<Vec<_>>(), DRAWS, seed)[0].unwrap()
+        intervals(&links.iter().collect::<Vec<_>>(), &Resamples::of(data[0].len()), DRAWS, seed)[0].unwrap()
     }
 
     fn drawn(links: usize, seeds: usize, between: f64, within: f64) -> Vec<Vec<f64>> {
@@ -208,22 +252,26 @@ mod tests {
 
     #[test]
     fn absent_metrics_are_left_out_of_their_mean() {
+        let one = Resamples::of(1);
         let link = |a: Option<f64>, b: Option<f64>| Link { point: [a, b], resampled: vec![[a, None]] };
         let links = [link(Some(1.0), None), link(Some(1.0), Some(4.0)), link(None, None)];
-        let [a, b] = intervals(&links.iter().collect::<Vec<_>>(), 1000, 1);
+        let [a, b] = intervals(&links.iter().collect::<Vec<_>>(), &one, 1000, 1);
         assert_eq!(a.unwrap(), Interval { value: 1.0, lo: 1.0, hi: 1.0 });
         assert_eq!(b.unwrap(), Interval { value: 4.0, lo: 4.0, hi: 4.0 });
-        assert_eq!(intervals::<2>(&[&links[2]], 10, 1), [None, None]);
-        assert_eq!(intervals::<2>(&[], 10, 1), [None, None]);
+        assert_eq!(intervals::<2>(&[&links[2]], &one, 10, 1), [None, None]);
+        assert_eq!(intervals::<2>(&[], &one, 10, 1), [None, None]);
     }
 
     #[test]
     fn few_seeds_have_every_resample_and_many_a_choice() {
-        assert_eq!(resamples(1), [[0]]);
-        assert_eq!(resamples(2), [[0, 0], [1, 0], [0, 1], [1, 1]]);
-        assert_eq!((resamples(3).len(), resamples(4).len()), (27, 256));
-        let many = resamples(10);
-        assert_eq!((many.len(), many[0].len()), (RANDOM_RESAMPLES, 10));
-        assert_eq!(many, resamples(10));
+        assert_eq!(Resamples::of(1).distinct, [[0]]);
+        let two = Resamples::of(2);
+        assert_eq!((two.distinct, two.draws), (vec![vec![0, 0], vec![0, 1], vec![1, 1]], vec![0, 1, 1, 2]));
+        let (three, four) = (Resamples::of(3), Resamples::of(4));
+        assert_eq!([three.distinct.len(), three.draws.len()], [10, 27]);
+        assert_eq!([four.distinct.len(), four.draws.len()], [35, 256]);
+        let many = Resamples::of(10);
+        assert_eq!((many.draws.len(), many.distinct[0].len()), (RANDOM_RESAMPLES, 10));
+        assert_eq!(many, Resamples::of(10));
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::EvalError;
-use super::bootstrap::{self, Interval, Link};
+use super::bootstrap::{self, Interval, Link, Resamples};
 use super::cell::{CellInfo, CellRecord, has_one_queue};
 use super::design::{BASELINE, Design, TUNED};
 use super::parallel;
@@ -199,11 +199,11 @@ impl CellRuns<'_> {
         ]
     }
 
-    fn link(&self, policy: usize, against: usize, resamples: &[Vec<usize>]) -> Link<METRICS> {
+    fn link(&self, policy: usize, against: usize, resamples: &Resamples) -> Link<METRICS> {
         let all: Vec<usize> = (0..self.runs[0].len()).collect();
         Link {
             point: self.metrics(policy, against, &all),
-            resampled: resamples.iter().map(|pick| self.metrics(policy, against, pick)).collect(),
+            resampled: resamples.distinct.iter().map(|pick| self.metrics(policy, against, pick)).collect(),
         }
     }
 }
@@ -221,7 +221,7 @@ pub fn judge(
     for cell in &cells {
         rows.extend(candidates.clone().map(|p| row(cell, &design.policies[p], cell.point(p))));
     }
-    let resamples = bootstrap::resamples(design.seeds.len());
+    let resamples = Resamples::of(design.seeds.len());
     let groups = groups(&design.cells);
     let mut summary: Vec<(usize, SummaryRow)> = Vec::new();
     for policy in candidates {
@@ -229,7 +229,7 @@ pub fn judge(
             let links = parallel::map(cells.len(), threads, |c| cells[c].link(policy, against, &resamples));
             let found = parallel::map(groups.len(), threads, |g| {
                 let members: Vec<&Link<METRICS>> = groups[g].members.iter().map(|&c| &links[c]).collect();
-                bootstrap::intervals(&members, draws, groups[g].seed())
+                bootstrap::intervals(&members, &resamples, draws, groups[g].seed())
             });
             for (g, figures) in found.into_iter().enumerate() {
                 let group = &groups[g];

@@ -89,7 +89,10 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     let all =
         FINE.into_iter().chain([1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0]);
     let within: Vec<f64> = all.filter(|v| (low..=high).contains(v)).collect();
-    if within.len() > 12 { style::log_axis(low, high).2 } else { within }
+    if within.len() <= 12 {
+        return within;
+    }
+    style::log_axis(low, high).2.into_iter().filter(|v| (low..=high).contains(v)).collect()
 }
 
 fn panel(area: &Area<'_>, points: &[Point]) -> Drawn {

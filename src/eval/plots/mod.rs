@@ -87,12 +87,6 @@ mod tests {
             assert!(picture.png().unwrap().len() > 10_000, "{name}");
         }
         assert!(!pictures[0].svg.contains("target="), "static targets belong to the frontier alone");
-        if let Some(dir) = std::env::var_os("L4SD_PICTURES") {
-            for p in &pictures {
-                std::fs::write(std::path::Path::new(&dir).join(format!("{}.png", p.name)), p.png().unwrap())
-                    .unwrap();
-            }
-        }
     }
 
     #[test]

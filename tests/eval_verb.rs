@@ -1,0 +1,89 @@
+//! `l4sd eval` as a user sees it: the same bytes whatever the jobs and whether it was resumed, and mistakes explained.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SCENARIO: &str = r#"
+duration = "6s"
+warmup = "2s"
+[link]
+rate = "8Mbit"
+[[flow]]
+cc = "prague"
+rtt = "20ms"
+[[flow]]
+cc = "cubic"
+rtt = "20ms"
+"#;
+
+fn l4sd(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_l4sd")).args(args).output().expect("the program starts")
+}
+
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be listed").path())
+        // Lines of records are in the order of their ends.
+        .filter(|path| !path.ends_with("records.jsonl"))
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_same_bytes_whatever_the_jobs_and_whether_it_was_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for name in ["one", "two"] {
+        std::fs::write(path(name), format!("name = \"{name}\"{SCENARIO}")).unwrap();
+    }
+    let (one, two, a, b) = (path("one"), path("two"), path("a"), path("b"));
+    let eval = |out: &str, more: &[&str]| {
+        let args = [&["eval", &one, &two, "--policy", "codel,dualpi2-linux", "--out", out], more].concat();
+        let run = l4sd(&args);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap())
+    };
+    let (table, _) = eval(&a, &["--jobs", "1"]);
+    assert!(table.contains("Overall: 2 cells, 3 seeds") && table.contains("Grid files: 2 cells"), "{table}");
+    let first = files(Path::new(&a));
+    let names: Vec<_> = first.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["cells.csv", "delay-time-files.png", "frontier.svg", "results.json", "table.md"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    let (json, _) = eval(&b, &["--jobs", "4", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    // Six runs of the baseline and three of both others.
+    assert_eq!(value["runs"].as_array().unwrap().len(), 2 * 12);
+    assert_eq!(value["cells"].as_array().unwrap().len(), 2 * 3);
+    assert_eq!(first, files(Path::new(&b)));
+
+    // As if killed in the middle of a line.
+    let records = Path::new(&b).join("records.jsonl");
+    let text = std::fs::read(&records).unwrap();
+    std::fs::write(&records, &text[..text.len() / 2]).unwrap();
+    let (_, told) = eval(&b, &["--jobs", "2"]);
+    assert!(told.contains("of 24 runs are in"), "{told}");
+    assert_eq!(first, files(Path::new(&b)));
+    let (_, told) = eval(&b, &[]);
+    assert!(told.contains("24 of 24 runs"), "{told}");
+
+    for (args, code, part) in [
+        (vec!["eval", &one, "--policy", "codel", "--out", &b, "--split-seed", "9"], 65, "--fresh"),
+        (
+            vec!["eval", &one, &one, "--policy", "codel", "--out", &a],
+            78,
+            "there is another scenario called 'one'",
+        ),
+        (vec!["eval", &one, "--policy", "replay:x.csv", "--out", &a], 64, "only works live"),
+        (vec!["eval", &one, "--policy", "codel", "--split", "all"], 64, "train, dev, test"),
+        (vec!["eval", "nothing.toml", "--policy", "codel", "--out", &a], 78, "nothing.toml: cannot read"),
+    ] {
+        let run = l4sd(&args);
+        let message = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(code), "{message}");
+        assert!(message.contains(part), "{message}");
+    }
+}
