@@ -1,5 +1,7 @@
 //! `l4sd eval` as a user sees it: the same bytes whatever the jobs and whether it was resumed, and mistakes explained.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -85,9 +85,9 @@ pub fn intervals<const M: usize>(
     let table = Table::new(links, resamples);
     let mut means: [Vec<f64>; M] = std::array::from_fn(|_| Vec::with_capacity(draws));
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut seen = vec![0; table.patterns.len()];
+    let mut counts = vec![0; table.patterns.len()];
     for _ in 0..draws {
-        for (all, mean) in means.iter_mut().zip(table.draw(&mut rng, &mut seen)) {
+        for (all, mean) in means.iter_mut().zip(table.draw(&mut rng, &mut counts)) {
             all.extend(mean);
         }
     }

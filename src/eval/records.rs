@@ -59,10 +59,11 @@ impl Header {
         };
         let (ours, theirs) = (words(self), words(other));
         let differ: Vec<_> = ours.iter().zip(&theirs).filter(|(a, b)| a != b).collect();
-        let list = |pick: &dyn Fn(&(&(&str, String), &(&str, String))) -> String| {
-            differ.iter().map(pick).collect::<Vec<_>>().join(", ")
+        let list = |side: usize| {
+            let of_side = differ.iter().map(|(a, b)| if side == 0 { a } else { b });
+            of_side.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
         };
-        (list(&|(a, _)| format!("{} {}", a.0, a.1)), list(&|(_, b)| format!("{} {}", b.0, b.1)))
+        (list(0), list(1))
     }
 }
 
@@ -129,13 +130,13 @@ impl RecordLog {
 
     /// Writes a record, and returns it as it will be read: what is judged does not depend on whether it was resumed.
     pub fn append(&mut self, unit: &Unit, record: CellRecord) -> Result<CellRecord, EvalError> {
-        let unfit =
+        let refused =
             |e: serde_json::Error| EvalError::Unfit { unit: unit.name.clone(), reason: e.to_string() };
-        let text = serde_json::to_string(&record).map_err(unfit)?;
-        let read = serde_json::from_str(&text).map_err(unfit)?;
+        let text = serde_json::to_string(&record).map_err(refused)?;
+        let kept = serde_json::from_str(&text).map_err(refused)?;
         let line = Line { unit: unit.fingerprint.clone(), record };
         self.write(&line).map_err(|source| EvalError::File { path: self.path.clone(), source })?;
-        Ok(read)
+        Ok(kept)
     }
 
     fn write(&mut self, line: &impl Serialize) -> std::io::Result<()> {

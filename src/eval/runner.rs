@@ -117,6 +117,7 @@ mod tests {
         RecordLog::open(dir, &Header::new("dev", 1), false).unwrap()
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for a run")]
     fn infallible(unit: &Unit) -> Result<CellRecord, EvalError> {
         Ok(record(unit))
     }

@@ -83,7 +83,7 @@ impl Figures {
     }
 
     /// The mean of several runs; of each figure, over the runs that have it.
-    pub fn mean<'a>(runs: impl Iterator<Item = &'a Self> + Clone) -> Self {
+    pub fn mean<'a>(runs: &(impl Iterator<Item = &'a Self> + Clone)) -> Self {
         let of = |pick: &dyn Fn(&Self) -> Option<f64>| {
             let (mut sum, mut n) = (0.0, 0.0);
             for value in runs.clone().filter_map(pick) {
@@ -244,16 +244,16 @@ pub fn judge(cell: &CellInfo, got: &Figures, reference: &Figures) -> Verdict {
 
 fn why_infeasible(cell: &CellInfo, got: &Figures, reference: &Figures) -> Vec<Reason> {
     let mut why = Vec::new();
-    if let Some(r) = reference.utilization {
-        let got = got.utilization.unwrap_or(0.0);
-        if got < r - UTILIZATION_MARGIN - ROUNDING {
-            why.push(Reason::Utilization { got, reference: r });
-        }
+    let utilization = got.utilization.unwrap_or(0.0);
+    if let Some(reference) = reference.utilization
+        && utilization < reference - UTILIZATION_MARGIN - ROUNDING
+    {
+        why.push(Reason::Utilization { got: utilization, reference });
     }
-    if let (Some(got), Some(r)) = (got.abs_log2_ratio, reference.abs_log2_ratio) {
-        if got > r.max(1.0) + RATIO_MARGIN + ROUNDING {
-            why.push(Reason::Ratio { got, reference: r });
-        }
+    if let (Some(got), Some(r)) = (got.abs_log2_ratio, reference.abs_log2_ratio)
+        && got > r.max(1.0) + RATIO_MARGIN + ROUNDING
+    {
+        why.push(Reason::Ratio { got, reference: r });
     }
     let queues = [
         ("L", got.p99_ms.l, reference.p99_ms.l, cell.bursty),
@@ -357,7 +357,7 @@ mod tests {
         let side = |c: &[f64]| {
             let runs: Vec<_> =
                 c.iter().map(|&c| Figures::of(&run(0.9, (0.0, 0.0), (c, 9.0), 1.0), t, false)).collect();
-            Figures::mean(runs.iter())
+            Figures::mean(&runs.iter())
         };
         let v = judge(&smooth(), &side(&[1.0, 4.0, 4.0]), &side(&[2.0, 2.0, 5.0]));
         assert_eq!(v.raw, Some(1.0));

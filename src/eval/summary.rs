@@ -158,15 +158,15 @@ impl CellRuns<'_> {
     }
 
     fn point(&self, policy: usize) -> (Figures, Figures, Verdict) {
-        let got = Figures::mean(self.candidate(policy).iter());
-        let base = Figures::mean(self.runs[0].iter());
+        let got = Figures::mean(&self.candidate(policy).iter());
+        let base = Figures::mean(&self.runs[0].iter());
         let verdict = score::judge(self.info, &got, &base);
         (got, base, verdict)
     }
 
     /// The metrics of `policy` against `against`, with the seeds picked.
     fn metrics(&self, policy: usize, against: usize, pick: &[usize]) -> [Option<f64>; METRICS] {
-        let mean = |runs: &[Figures]| Figures::mean(pick.iter().filter_map(|&i| runs.get(i)));
+        let mean = |runs: &[Figures]| Figures::mean(&pick.iter().filter_map(|&i| runs.get(i)));
         let (got, base) = (mean(self.candidate(policy)), mean(&self.runs[0]));
         let reference = if against == 0 { base.clone() } else { mean(&self.runs[against]) };
         let verdict = score::judge(self.info, &got, &base);
@@ -234,7 +234,7 @@ pub fn judge(
             for (g, figures) in found.into_iter().enumerate() {
                 let group = &groups[g];
                 let names = (design.policies[policy].as_str(), design.policies[against].as_str());
-                summary.push((g, summary_row(group, names, role, figures)));
+                summary.push((g, summary_row(group, names, role, &figures)));
             }
         }
     }
@@ -356,10 +356,10 @@ fn summary_row(
     group: &Group,
     (policy, against): (&str, &str),
     role: Role,
-    figures: [Option<Interval>; METRICS],
+    figures: &[Option<Interval>; METRICS],
 ) -> SummaryRow {
     let exp = |i: Option<Interval>| i.map(|i| i.map(f64::exp));
-    let [s, feasible, delay, mean_all, mean_l, mean_c, p99_all, p99_l, p99_c, utilization, ratio] = figures;
+    let [s, feasible, delay, mean_all, mean_l, mean_c, p99_all, p99_l, p99_c, utilization, ratio] = *figures;
     SummaryRow {
         scope: group.scope,
         name: group.name.clone(),
@@ -411,15 +411,15 @@ mod tests {
     /// The geometric mean of the rows of the cells.
     #[test]
     fn a_group_is_the_geometric_mean_of_its_cells() {
-        let (_, j) = judged(&["model"], 2);
+        let (_, all) = judged(&["model"], 2);
         for (scope, name, cells) in [
             (Scope::Overall, None, 30),
             (Scope::Grid, Some("rfc9332"), 25),
             (Scope::Grid, Some("bursty"), 3),
             (Scope::Mix, Some("c_only"), 2),
         ] {
-            let row = find(&j, scope, name, "model", Role::Baseline);
-            let members: Vec<_> = j
+            let row = find(&all, scope, name, "model", Role::Baseline);
+            let members: Vec<_> = all
                 .cells
                 .iter()
                 .filter(|c| c.policy == "model")
@@ -430,20 +430,20 @@ mod tests {
                 })
                 .collect();
             assert_eq!((row.cells, members.len()), (cells, cells));
-            let n = cells as f64;
-            let s = (members.iter().map(|c| c.s_score.unwrap().ln()).sum::<f64>() / n).exp();
+            let count = cells as f64;
+            let s = (members.iter().map(|c| c.s_score.unwrap().ln()).sum::<f64>() / count).exp();
             assert!((row.s_score.unwrap().value - s).abs() < 1e-12);
-            let feasible = members.iter().filter(|c| c.feasible).count() as f64 / n;
+            let feasible = members.iter().filter(|c| c.feasible).count() as f64 / count;
             assert!((row.feasible_share.unwrap().value - feasible).abs() < 1e-12);
-            let u = |c: &&CellRow| c.figures.utilization.unwrap() - c.baseline.utilization.unwrap();
-            let u = members.iter().map(u).sum::<f64>() / n;
-            assert!((row.utilization_difference.unwrap().value - u).abs() < 1e-12);
+            let gain = |c: &&CellRow| c.figures.utilization.unwrap() - c.baseline.utilization.unwrap();
+            let gain = members.iter().map(gain).sum::<f64>() / count;
+            assert!((row.utilization_difference.unwrap().value - gain).abs() < 1e-12);
             for interval in [row.s_score, row.feasible_share, row.delay_ratio, row.delay_mean_ratio.c] {
-                let i = interval.unwrap();
-                assert!(i.lo <= i.value && i.value <= i.hi, "{i:?}");
+                let interval = interval.unwrap();
+                assert!(interval.lo <= interval.value && interval.value <= interval.hi, "{interval:?}");
             }
         }
-        let c_only = find(&j, Scope::Mix, Some("c_only"), "model", Role::Baseline);
+        let c_only = find(&all, Scope::Mix, Some("c_only"), "model", Role::Baseline);
         assert_eq!((c_only.delay_mean_ratio.l, c_only.abs_log2_ratio_difference), (None, None));
     }
 

@@ -177,9 +177,9 @@ fn labels(area: &Area<'_>, points: &[Point], at: &[(i32, i32)], mut taken: Vec<F
     let mut order: Vec<usize> = (0..points.len()).collect();
     order.sort_by_key(|&i| points[i].target.is_some());
     for i in order {
-        let (p, (x, y)) = (&points[i], at[i]);
-        let size = if p.target.is_some() { 12 } else { 15 };
-        let (w, h) = (style::width(&p.name, size), size as i32 + 2);
+        let (point, (x, y)) = (&points[i], at[i]);
+        let size = if point.target.is_some() { 12 } else { 15 };
+        let (w, h) = (style::width(&point.name, size), size as i32 + 2);
         let places = [10, 18, 30, 46].into_iter().flat_map(|d| {
             [
                 (x + d, y - h / 2),
@@ -199,9 +199,9 @@ fn labels(area: &Area<'_>, points: &[Point], at: &[(i32, i32)], mut taken: Vec<F
         };
         let Some((left, top)) = places.min_by_key(cost) else { continue };
         taken.push((left - 2, top - 1, left + w + 2, top + h + 1));
-        let ink = if p.target.is_some() { GREY } else { p.hue };
+        let ink = if point.target.is_some() { GREY } else { point.hue };
         area.draw(&Text::new(
-            p.name.clone(),
+            point.name.clone(),
             (left, top + h / 2),
             font(size, ink, HPos::Left, VPos::Center),
         ))?;

@@ -1,5 +1,6 @@
 //! The pictures of an evaluation, as SVG and PNG: delay distributions and delay over time by grid, rate ratios over rate
 //! and round-trip time, and the frontier of delay against utilisation.
+#![expect(clippy::cast_possible_wrap, reason = "pixels of a picture")]
 
 mod cdf;
 mod frontier;

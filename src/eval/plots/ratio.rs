@@ -103,16 +103,12 @@ fn colour(log2: f64) -> RGBColor {
 /// 2.3, 0.43, 12: two digits that matter.
 fn ratio_text(log2: f64) -> String {
     let ratio = log2.exp2();
-    short(
-        ratio,
-        if ratio < 1.0 {
-            2
-        } else if ratio < 10.0 {
-            1
-        } else {
-            0
-        },
-    )
+    let decimals = match ratio {
+        ..1.0 => 2,
+        ..10.0 => 1,
+        _ => 0,
+    };
+    short(ratio, decimals)
 }
 
 fn colours(area: &Area<'_>) -> Drawn {

@@ -150,13 +150,11 @@ where
 
 /// Consecutive values as points in the middle of their seconds; what is absent breaks the line.
 fn runs(values: &[Option<f64>], low: f64) -> Vec<Vec<(f64, f64)>> {
-    let mut runs = vec![Vec::new()];
+    let mut runs: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
     for (t, value) in values.iter().enumerate() {
-        match value {
-            Some(v) => {
-                runs.last_mut().into_iter().for_each(|r: &mut Vec<_>| r.push((t as f64 + 0.5, v.max(low))))
-            }
-            None => runs.push(Vec::new()),
+        match (value, runs.last_mut()) {
+            (Some(v), Some(run)) => run.push((t as f64 + 0.5, v.max(low))),
+            _ => runs.push(Vec::new()),
         }
     }
     // A lone second is drawn as a dash: a line needs two points.
