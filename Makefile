@@ -4,6 +4,7 @@
 CARGO = cargo
 DEMO_ARGS =
 CELLS_ARGS =
+AGREE_ARGS =
 BENCH_ARGS =
 TEST_ARGS =
 
@@ -11,10 +12,10 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement tools fmt lint doc ci ci-full clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 build: ## the release binaries: l4sd and its testbed
 	@$(ENV) $(CARGO) build --release -p l4sd -p l4sd-testbed
@@ -31,6 +32,9 @@ bench: build ## the built-in generator, then the micro-benchmarks
 
 cells: build tools ## the acceptance cells on real traffic, with their bands
 	@$(ENV) $(BIN)/l4sd-testbed cells $(CELLS_ARGS)
+
+agreement: build tools ## measurement, live runs and simulator in one table
+	@$(ENV) $(BIN)/l4sd-testbed agreement --date "$$(date -u +%F)" $(AGREE_ARGS)
 
 tools: ## the senders of the demo: iperf3 and ethtool from the system, udp_prague into target/tools
 	@$(ENV) CARGO="$(CARGO)" sh bench/testbed/tools.sh

@@ -22,6 +22,9 @@ const CBR_PAYLOAD: &str = "1448";
 pub enum Kind {
     /// One Prague flow, ECT(1), endless.
     Prague,
+    /// The same without its response to a suspected Classic AQM (RFC 9331 section 4.3), which udp_prague has switched
+    /// on and neither its C++ original nor the simulator's model has.
+    PragueNoFallback,
     /// One CUBIC flow without ECN, endless.
     Cubic,
     /// Unresponsive UDP at this many Mbit/s of payload, ECT(1).
@@ -77,7 +80,7 @@ struct Report {
 impl Kind {
     const fn port(self) -> &'static str {
         match self {
-            Self::Prague => "8080",
+            Self::Prague | Self::PragueNoFallback => "8080",
             Self::Cubic => "5201",
             Self::CbrEct1(_) => "5202",
         }
@@ -86,7 +89,7 @@ impl Kind {
     /// Name of the flow in results.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Prague => "prague",
+            Self::Prague | Self::PragueNoFallback => "prague",
             Self::Cubic => "cubic",
             Self::CbrEct1(_) => "cbr-ect1",
         }
@@ -94,7 +97,7 @@ impl Kind {
 
     const fn cc(self) -> &'static str {
         match self {
-            Self::Prague => "prague",
+            Self::Prague | Self::PragueNoFallback => "prague",
             Self::Cubic => "cubic",
             Self::CbrEct1(_) => "none",
         }
@@ -102,7 +105,7 @@ impl Kind {
 
     const fn queue(self) -> &'static str {
         match self {
-            Self::Prague | Self::CbrEct1(_) => "l",
+            Self::Prague | Self::PragueNoFallback | Self::CbrEct1(_) => "l",
             Self::Cubic => "c",
         }
     }
@@ -112,7 +115,8 @@ impl Flow {
     /// Starts the receiver, waits until it listens, then starts the sender.
     pub fn start(topology: &Topology, kind: Kind) -> Result<Self, FlowError> {
         let (receiver, sender) = match kind {
-            Kind::Prague => prague(topology)?,
+            Kind::Prague => prague(topology, &[])?,
+            Kind::PragueNoFallback => prague(topology, &["--no-classic-aqm-fallback"])?,
             Kind::Cubic => {
                 topology.set_sender_ecn(false).unwrap_or_else(|e| eprintln!("note: {e}"));
                 iperf3(topology, kind, &["-C", "cubic"])?
@@ -139,7 +143,7 @@ impl Flow {
 
     /// What it did within `window`; `rtt_ms` is the two-way base delay.
     pub fn result(&self, window: &Range<Instant>, rtt_ms: f64) -> FlowResult {
-        let parse = if self.kind == Kind::Prague { prague_report } else { iperf3_report };
+        let parse = if self.kind.cc() == "prague" { prague_report } else { iperf3_report };
         let received = within(&self.receiver.lines(), window, parse);
         let sent = within(&self.sender.lines(), window, parse);
         let seconds: f64 = received.iter().map(|r| r.seconds).sum();
@@ -171,13 +175,14 @@ pub fn ratio_l_over_c(flows: &[FlowResult]) -> Option<f64> {
     (c > 0.0).then(|| l / c)
 }
 
-fn prague(topology: &Topology) -> Result<(Process, Process), FlowError> {
+fn prague(topology: &Topology, options: &[&str]) -> Result<(Process, Process), FlowError> {
     let port = Kind::Prague.port();
     let mut command = topology.command(Place::Receiver, PRAGUE_RECEIVER);
     let mut receiver = Process::spawn("udp_prague_receiver", command.args(["-p", port]))?;
     receiver.wait_until(READY, |lines| said(lines, "listening"))?;
     let mut command = topology.command(Place::Sender, PRAGUE_SENDER);
-    let sender = Process::spawn("udp_prague_sender", command.args(["-c", "-a", RECEIVER_V4, "-p", port]))?;
+    command.args(["-c", "-a", RECEIVER_V4, "-p", port]).args(options);
+    let sender = Process::spawn("udp_prague_sender", &mut command)?;
     Ok((receiver, sender))
 }
 

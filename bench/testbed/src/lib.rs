@@ -10,11 +10,12 @@
 //! Everything happens inside a [`sandbox`]: private network, mount and process namespaces that the kernel takes away
 //! when the outermost process ends, however it ends. Nothing here may touch the host's own network.
 //!
-//! Layers, importing only downward: `demo`, `cells` -> `session` -> `forwarder`, `flows`, `results`, `series` -> `topology`,
+//! Layers, importing only downward: `agreement` -> `demo`, `cells` -> `session` -> `forwarder`, `flows`, `results`, `series` -> `topology`,
 //! `process`, `scrape` -> `sandbox`, `tools`, `clock`.
 
 #![forbid(unsafe_code)]
 
+pub mod agreement;
 pub mod cells;
 pub mod clock;
 pub mod demo;

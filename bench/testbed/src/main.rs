@@ -1,4 +1,5 @@
-//! `l4sd-testbed`: the demo and the acceptance cells, on real traffic in namespaces of their own.
+//! `l4sd-testbed`: the demo, the acceptance cells and the comparison of live runs with measurements and the simulator,
+//! on real traffic in namespaces of their own.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+use l4sd_testbed::agreement::{self, AgreementError, AgreementSpec, Live};
 use l4sd_testbed::cells::{self, CellsError, CellsSpec};
 use l4sd_testbed::demo::{self, DemoError, DemoSpec};
 use l4sd_testbed::sandbox::{self, Rights, Stop};
@@ -58,6 +60,27 @@ enum Verb {
         #[arg(long, default_value = "target/cells")]
         out: PathBuf,
     },
+    /// Measurement, live run and simulator in one table; exit code 1 if the simulator is too far from the measurement
+    Agreement {
+        /// Back end of the live runs: packet or xdp
+        #[arg(long, default_value = "packet")]
+        port: String,
+        /// Simulator and measurement only
+        #[arg(long)]
+        no_live: bool,
+        /// Measured seconds of each live run, after 5 s of warm-up; the simulator always takes the reference's 30
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
+        seconds: u32,
+        /// Where agreement.md, agreement.json and the runs go
+        #[arg(long, default_value = "target/agreement")]
+        out: PathBuf,
+        /// Date to print in the table's heading
+        #[arg(long)]
+        date: Option<String>,
+        /// Print agreement.json instead of the table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,6 +97,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let tools = Tools::discover();
     let l4sd = bridge(arguments.l4sd.as_deref())?;
+    if let Verb::Agreement { no_live: true, .. } = arguments.verb {
+        return agree(&arguments.verb, l4sd, Live::Off("not asked for (--no-live)"));
+    }
     if let Some(rights) = sandbox::inside() {
         let stop = sandbox::prepare(&tools)?;
         return act(&arguments.verb, l4sd, &tools, rights, &stop);
@@ -89,6 +115,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         (Ok(status), _) => Ok(ExitCode::from(sandbox::exit_code(status))),
         (Err(e), Verb::Demo { .. }) => without_network(&l4sd, &e),
         (Err(e), Verb::Cells { .. }) => Err(e),
+        (Err(e), Verb::Agreement { .. }) => {
+            let reason = format!("{e:#}");
+            sandbox::skipped("the live runs", &reason);
+            agree(&arguments.verb, l4sd, Live::Off(&reason))
+        }
     }
 }
 
@@ -119,6 +150,36 @@ fn act(verb: &Verb, l4sd: PathBuf, tools: &Tools, rights: Rights, stop: &Stop) -
                 Err(e) => Err(e.into()),
             }
         }
+        Verb::Agreement { .. } => agree(verb, l4sd, Live::On { tools, rights, stop }),
+    }
+}
+
+fn agree(verb: &Verb, l4sd: PathBuf, live: Live<'_>) -> Result<ExitCode> {
+    let Verb::Agreement { port, no_live, seconds, out, date, json } = verb else {
+        bail!("only the verb agreement compares");
+    };
+    let live_args =
+        if *no_live { "--no-live".to_owned() } else { format!("--port {port} --seconds {seconds}") };
+    let spec = AgreementSpec {
+        l4sd,
+        port: port.clone(),
+        seconds: *seconds,
+        out: out.clone(),
+        date: date.clone(),
+        command: format!("make agreement AGREE_ARGS=\"{live_args}\""),
+    };
+    match agreement::run(&spec, live) {
+        Ok(report) => {
+            if *json {
+                println!("{}", report.to_json());
+            } else {
+                println!("\n{}", agreement::table::markdown(&report));
+            }
+            eprintln!("{0}/agreement.md  {0}/agreement.json", out.display());
+            Ok(ExitCode::from(u8::from(!report.pass())))
+        }
+        Err(AgreementError::Interrupted) => Ok(interrupted()),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -115,9 +115,34 @@ impl Results {
 
     /// The loaded direction's figures.
     pub fn summary(&self) -> Result<Summary, ResultsError> {
-        let run = self.run(FORWARD)?;
+        Summary::of(self.run(FORWARD)?)
+    }
+
+    /// The figures of every simulated run of a scenario, in the order of the seeds.
+    pub fn simulated(&self, scenario: &str) -> Result<Vec<Summary>, ResultsError> {
+        self.scenario(scenario)?.into_iter().map(Summary::of).collect()
+    }
+
+    /// Goodput of every flow of every simulated run of a scenario, Mbit/s.
+    pub fn goodputs(&self, scenario: &str) -> Result<Vec<Vec<f64>>, ResultsError> {
+        let flows = |run: &Value| {
+            let flows = run["flows"].as_array().cloned().unwrap_or_default();
+            flows.iter().map(|f| number(f, "/goodput_mbps")).collect()
+        };
+        self.scenario(scenario)?.into_iter().map(flows).collect()
+    }
+
+    fn scenario(&self, name: &str) -> Result<Vec<&Value>, ResultsError> {
+        let runs = self.0["runs"].as_array().into_iter().flatten();
+        let runs: Vec<&Value> = runs.filter(|r| r["scenario"] == name).collect();
+        if runs.is_empty() { Err(ResultsError::Lacks(format!("run of scenario {name}"))) } else { Ok(runs) }
+    }
+}
+
+impl Summary {
+    fn of(run: &Value) -> Result<Self, ResultsError> {
         let window_s = number(run, "/duration_s")? - number(run, "/warmup_s")?;
-        Ok(Summary {
+        Ok(Self {
             utilization: number(run, "/link/utilization")?,
             window_s,
             l: queue(run, "l", window_s)?,
@@ -125,9 +150,7 @@ impl Results {
             ratio_l_over_c: run["ratio_l_over_c"].as_f64(),
         })
     }
-}
 
-impl Summary {
     /// The table that ends the demo.
     pub fn table(&self) -> String {
         let mut out = String::from(
@@ -230,6 +253,19 @@ mod tests {
         assert_eq!(r.run(FORWARD).unwrap()["flows"][1]["fct_ms"], Value::Null);
         assert_eq!(r.summary().unwrap().ratio_l_over_c, Some(1.5));
         assert_eq!(r.run("right_to_left").unwrap()["flows"], json!([]));
+    }
+
+    #[test]
+    fn simulated_runs_are_found_by_their_scenario() {
+        let mut r = results();
+        let goodput = |mbps: f64| json!({"name": "prague-1", "goodput_mbps": mbps});
+        r.0["runs"][0]["scenario"] = json!("other");
+        r.0["runs"][1]["scenario"] = json!("40mbit-20ms");
+        r.0["runs"][1]["flows"] = json!([goodput(24.0), goodput(14.0)]);
+        let found = r.simulated("40mbit-20ms").unwrap();
+        assert_eq!(found.iter().map(|s| s.l.mbps).collect::<Vec<_>>(), [25.0]);
+        assert_eq!(r.goodputs("40mbit-20ms").unwrap(), [[24.0, 14.0]]);
+        assert_eq!(r.simulated("nine").unwrap_err().to_string(), "results.json has no run of scenario nine");
     }
 
     #[test]

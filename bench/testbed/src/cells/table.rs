@@ -12,11 +12,11 @@ pub(super) const OVERLOAD_MBIT: u32 = 60;
 pub struct Cell {
     /// Its name on the command line and in tables.
     pub name: &'static str,
-    pub(super) rate_mbit: u32,
-    pub(super) rtt_ms: u32,
+    pub(crate) rate_mbit: u32,
+    pub(crate) rtt_ms: u32,
     pub(super) kinds: &'static [Kind],
     pub(super) bands: &'static [Band],
-    pub(super) reference: Option<Reference>,
+    pub(crate) reference: Option<Reference>,
 }
 
 /// What a figure must lie between, both ends included.
@@ -47,11 +47,13 @@ pub(super) enum Figure {
 /// The reference box's figures for a cell: Mbit/s, milliseconds, share of the link busy.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Reference {
-    pub(super) l_mbps: Option<f64>,
-    pub(super) c_mbps: Option<f64>,
-    pub(super) busy: f64,
-    pub(super) l_delay_mean_p99: Option<(f64, f64)>,
-    pub(super) c_delay_mean_p99: Option<(f64, f64)>,
+    pub(crate) l_mbps: Option<f64>,
+    pub(crate) c_mbps: Option<f64>,
+    pub(crate) busy: f64,
+    pub(crate) l_delay_mean_p99: Option<(f64, f64)>,
+    pub(crate) c_delay_mean_p99: Option<(f64, f64)>,
+    /// Percent of L packets marked, and of C packets dropped.
+    pub(crate) l_marked_c_dropped: (Option<f64>, Option<f64>),
 }
 
 const fn band(figure: Figure, low: f64, high: f64) -> Band {
@@ -75,7 +77,7 @@ pub const CELLS: &[Cell] = &[
             band(Figure::CDelayMeanMs, 10.0, 17.0),
             band(Figure::RatioLOverC, 0.5, 2.5),
         ],
-        reference: Some(reference((25.0, 14.2), 0.979, (0.18, 0.60), (13.6, 21.8))),
+        reference: Some(reference((25.0, 14.2), 0.979, (0.18, 0.60), (13.6, 21.8), (4.9, 0.078))),
     },
     Cell {
         name: "prague-40-20",
@@ -89,6 +91,7 @@ pub const CELLS: &[Cell] = &[
             busy: 0.953,
             l_delay_mean_p99: Some((0.47, 1.73)),
             c_delay_mean_p99: None,
+            l_marked_c_dropped: (Some(7.5), None),
         }),
     },
     Cell {
@@ -103,6 +106,7 @@ pub const CELLS: &[Cell] = &[
             busy: 0.848,
             l_delay_mean_p99: None,
             c_delay_mean_p99: Some((12.4, 18.7)),
+            l_marked_c_dropped: (None, Some(0.012)),
         }),
     },
     Cell {
@@ -111,7 +115,7 @@ pub const CELLS: &[Cell] = &[
         rtt_ms: 10,
         kinds: MIXED,
         bands: &[],
-        reference: Some(reference((20.8, 18.1), 0.973, (0.17, 0.70), (14.9, 21.4))),
+        reference: Some(reference((20.8, 18.1), 0.973, (0.17, 0.70), (14.9, 21.4), (5.2, 0.084))),
     },
     Cell {
         name: "prague+cubic-12-20",
@@ -119,7 +123,7 @@ pub const CELLS: &[Cell] = &[
         rtt_ms: 20,
         kinds: MIXED,
         bands: &[],
-        reference: Some(reference((6.45, 5.26), 0.976, (0.60, 1.93), (15.9, 26.6))),
+        reference: Some(reference((6.45, 5.26), 0.976, (0.60, 1.93), (15.9, 26.6), (15.5, 0.37))),
     },
     Cell {
         name: "prague+cubic-4-20",
@@ -127,7 +131,7 @@ pub const CELLS: &[Cell] = &[
         rtt_ms: 20,
         kinds: MIXED,
         bands: &[],
-        reference: Some(reference((2.44, 1.36), 0.951, (1.90, 5.85), (17.2, 55.5))),
+        reference: Some(reference((2.44, 1.36), 0.951, (1.90, 5.85), (17.2, 55.5), (33.6, 2.3))),
     },
     Cell {
         name: "prague+cubic-120-20",
@@ -135,7 +139,7 @@ pub const CELLS: &[Cell] = &[
         rtt_ms: 20,
         kinds: MIXED,
         bands: &[],
-        reference: Some(reference((77.8, 29.8), 0.897, (0.10, 0.55), (6.3, 17.3))),
+        reference: Some(reference((77.8, 29.8), 0.897, (0.10, 0.55), (6.3, 17.3), (1.5, 0.045))),
     },
     Cell {
         name: "overload-60-on-40",
@@ -151,16 +155,23 @@ pub const CELLS: &[Cell] = &[
             band(Figure::OverloadEpisodes, 1.0, 1.0),
             band(Figure::RecoveryS, 0.0, 1.0),
         ],
-        reference: Some(reference((37.6, 0.30), 0.948, (15.05, 21.0), (1.2, 2.8))),
+        reference: Some(reference((37.6, 0.30), 0.948, (15.05, 21.0), (1.2, 2.8), (100.0, 35.0))),
     },
 ];
 
-const fn reference(mbps: (f64, f64), busy: f64, l: (f64, f64), c: (f64, f64)) -> Reference {
+const fn reference(
+    mbps: (f64, f64),
+    busy: f64,
+    l: (f64, f64),
+    c: (f64, f64),
+    (marked, dropped): (f64, f64),
+) -> Reference {
     Reference {
         l_mbps: Some(mbps.0),
         c_mbps: Some(mbps.1),
         busy,
         l_delay_mean_p99: Some(l),
         c_delay_mean_p99: Some(c),
+        l_marked_c_dropped: (Some(marked), Some(dropped)),
     }
 }
