@@ -1,67 +1,115 @@
 //! The simulator beside a measurement: one Prague (udp_prague, 1442-byte frames) and one CUBIC flow (Linux, without
-//! ECN) through an RFC 9332 box between network namespaces. Rates and utilisation are of frames. The measured
-//! utilisation counts one to two idle seconds at the end of each run and reads low by as much, so that only its lower
-//! side is compared.
+//! ECN) through an RFC 9332 box between network namespaces. What was measured, over which windows, and the tolerances
+//! are the testbed's, which prints the same comparison with live runs beside it (`make agreement`).
 
 use std::path::Path;
 
 use l4sd::config::Policy;
+use l4sd::report::RunResult;
 use l4sd::sim::Scenario;
-
-struct Measured {
-    scenario: &'static str,
-    /// L over C, by frame bytes.
-    ratio: f64,
-    utilization: f64,
-    l_delay_ms: f64,
-    c_delay_ms: f64,
-}
-
-const MEASURED: [Measured; 4] = [
-    Measured { scenario: "40mbit-20ms", ratio: 1.76, utilization: 0.979, l_delay_ms: 0.18, c_delay_ms: 13.6 },
-    Measured { scenario: "40mbit-10ms", ratio: 1.15, utilization: 0.973, l_delay_ms: 0.17, c_delay_ms: 14.9 },
-    Measured { scenario: "12mbit-20ms", ratio: 1.23, utilization: 0.976, l_delay_ms: 0.60, c_delay_ms: 15.9 },
-    Measured { scenario: "4mbit-20ms", ratio: 1.79, utilization: 0.951, l_delay_ms: 1.90, c_delay_ms: 17.2 },
-];
+use l4sd::time::Span;
+use l4sd_testbed::agreement::CELLS_THAT_AGREE;
+use l4sd_testbed::agreement::pairs::{PAIRS, RankOrder, Scalable};
+use l4sd_testbed::agreement::reference::{Phase, cases};
+use l4sd_testbed::agreement::simulator::ScenarioFile;
+use l4sd_testbed::agreement::verdict::Figures;
 
 fn load(name: &str) -> Scenario {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{name}.toml"));
     Scenario::load(&path).expect("the scenario is valid")
 }
 
+/// The part of a cell's run that a phase is of.
+fn window(cell: &Scenario, phase: &Phase) -> Scenario {
+    let mut s = cell.clone();
+    (s.warmup, s.duration) =
+        (Span::from_secs(u64::from(phase.from_s)), Span::from_secs(u64::from(phase.to_s)));
+    s.steps.retain(|step| step.at < s.duration);
+    s
+}
+
+fn figures(r: &RunResult) -> Figures {
+    let percent = |n: u64, of: u64| 100.0 * n as f64 / of.max(1) as f64;
+    let (l, c) = (&r.queues.l, &r.queues.c);
+    let mbps = |bytes: u64| bytes as f64 * 8.0 / 1e6 / (r.duration_s - r.warmup_s);
+    Figures {
+        l_mbps: mbps(l.counters.bytes),
+        c_mbps: mbps(c.counters.bytes),
+        utilization: r.link.utilization.unwrap(),
+        l_delay_ms: l.delay_ms.mean,
+        c_delay_ms: c.delay_ms.mean,
+        l_p99_ms: l.delay_ms.p99,
+        c_p99_ms: c.delay_ms.p99,
+        l_marked: Some(percent(l.counters.marked, l.counters.packets)),
+        c_dropped: Some(percent(c.counters.dropped.total(), c.counters.packets + c.counters.dropped.total())),
+    }
+}
+
+fn run(s: &Scenario, seed: u64) -> RunResult {
+    l4sd::sim::run(s, &Policy::DualPi2, seed).unwrap().result
+}
+
+/// At least five of six cells agree in every judged figure of every phase: ratio within a factor 1.35, L mean within a
+/// factor 1.5, C mean within 20 %, utilisation within 2 points of what the measurement leaves open.
 #[test]
 fn figures_agree_with_the_measured_ones() {
-    let mut wrong = Vec::new();
-    for m in MEASURED {
-        let s = load(m.scenario);
-        let runs: Vec<_> =
-            (1..=3).map(|seed| l4sd::sim::run(&s, &Policy::DualPi2, seed).unwrap().result).collect();
-        let mean = |f: &dyn Fn(&l4sd::report::RunResult) -> f64| runs.iter().map(f).sum::<f64>() / 3.0;
-        let ratio = mean(&|r| r.queues.l.counters.bytes as f64 / r.queues.c.counters.bytes as f64);
-        let utilization = mean(&|r| r.link.utilization.unwrap());
-        let l = mean(&|r| r.queues.l.delay_ms.mean.unwrap());
-        let c = mean(&|r| r.queues.c.delay_ms.mean.unwrap());
-        let marks = mean(&|r| r.queues.l.counters.marked as f64 / r.queues.l.counters.packets as f64 * 100.0);
-        let drops = mean(&|r| {
-            r.queues.c.counters.dropped.total() as f64 / r.queues.c.counters.arrived as f64 * 100.0
+    let mut off = Vec::new();
+    for case in cases() {
+        let cell = load(case.name);
+        let verdicts = case.phases.iter().flat_map(|phase| {
+            let runs: Vec<Figures> = (1..=3).map(|seed| figures(&run(&window(&cell, phase), seed))).collect();
+            let mean = Figures::mean(&runs);
+            eprintln!("{} {}: {mean:.3?}", case.name, phase.label);
+            mean.against(&phase.measured)
         });
-        eprintln!(
-            "{}: ratio {ratio:.2} ({}), utilisation {utilization:.3} ({}), L {l:.2} ms ({}), C {c:.1} ms ({}), \
-             L marks {marks:.1} %, C drops {drops:.3} %",
-            m.scenario, m.ratio, m.utilization, m.l_delay_ms, m.c_delay_ms
-        );
-        let mut check = |what: &str, fine: bool| {
-            if !fine {
-                wrong.push(format!("{} {what}", m.scenario));
-            }
-        };
-        let factor = |got: f64, measured: f64| (got / measured).max(measured / got);
-        check("ratio", factor(ratio, m.ratio) <= 1.35);
-        check("utilisation", utilization - m.utilization >= -0.02);
-        check("L delay", factor(l, m.l_delay_ms) <= 1.5);
-        check("C delay", (c / m.c_delay_ms - 1.0).abs() <= 0.2);
+        let wrong: Vec<_> = verdicts.filter(|v| !v.agrees).collect();
+        if !wrong.is_empty() {
+            off.push((case.name, wrong));
+        }
     }
-    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(off.len() <= cases().len() - CELLS_THAT_AGREE, "{off:#?}");
+}
+
+/// What `scenarios/` has and what `make agreement` runs are the same cells; the phases of a cell are of one run.
+#[test]
+fn the_scenario_files_are_the_compared_cells() {
+    for case in cases() {
+        let cell = load(case.name);
+        let ends = [case.phases[0].from_s, case.phases[case.phases.len() - 1].to_s];
+        assert_eq!(
+            [cell.warmup, cell.duration],
+            ends.map(|s| Span::from_secs(u64::from(s))),
+            "{}",
+            case.name
+        );
+        for phase in &case.phases {
+            let file = ScenarioFile::of_phase(&case, phase);
+            let compared = Scenario::parse(&file.text, &file.name).unwrap();
+            let expected = Scenario { name: file.name, ..window(&cell, phase) };
+            assert_eq!(format!("{compared:?}"), format!("{expected:?}"));
+        }
+        let bytes = |s: &Scenario| run(s, 1).queues.all.counters.bytes;
+        let parts: u64 = case.phases.iter().map(|phase| bytes(&window(&cell, phase))).sum();
+        assert_eq!(parts, bytes(&cell), "{}: nothing is lost between two windows", case.name);
+    }
+}
+
+/// heistp's RTT pairs: the round-trip times order the shares of a scalable flow beside CUBIC as they were measured.
+/// The senders measured had no floor under the round-trip time, hence DCTCP.
+#[test]
+fn rtt_pairs_are_ordered_as_measured() {
+    let mixed: Vec<_> = PAIRS.iter().filter(|p| p.is_mixed()).collect();
+    let published: Vec<f64> = mixed.iter().map(|p| p.published.1 / p.published.0).collect();
+    let simulated: Vec<f64> = mixed
+        .iter()
+        .map(|pair| {
+            let file = ScenarioFile::of_pair(pair, Scalable::Dctcp);
+            let flows = run(&Scenario::parse(&file.text, &file.name).unwrap(), 1).flows;
+            flows[1].goodput_mbps.unwrap() / flows[0].goodput_mbps.unwrap()
+        })
+        .collect();
+    let order = RankOrder::of(&published, &simulated);
+    assert!(order.spearman.is_some_and(|rho| rho >= 0.95), "{order:?}: {published:.2?} {simulated:.2?}");
 }
 
 /// Measured: within a second of the step from 40 to 10 Mbit/s both delays are back.
@@ -75,8 +123,8 @@ fn a_rate_step_is_recovered_from_within_a_second() {
             "{:?}",
             r.recovery_ms
         );
-        // 15 s at 40 and 20 s at 10 Mbit/s.
-        assert_eq!(r.link.rate_mbps.map(|m| (m * 1e6).round()), Some(22_857_143.0));
+        // 15 s at 40 and 15 s at 10 Mbit/s.
+        assert_eq!(r.link.rate_mbps, Some(25.0));
     }
 }
 
