@@ -1,10 +1,10 @@
 //! heistp's RTT fairness runs (github.com/heistp/l4s-tests, scenario 1) beside the simulator: two flows through
 //! DualPI2 at 50 Mbit/s, three minutes, mean goodput of the last one.
 //!
-//! Their TCP Prague of 2020 is as dependent on the round-trip time as DCTCP is: two Prague flows at 20 and 10 ms came
-//! to 15.8 and 30.8 Mbit/s, nearly 1 to 2. Later ones, udp_prague and the simulator's Prague behave below 25 ms as if
-//! they had 25 ms (draft-briscoe-iccrg-prague-congestion-control). The rows with Prague are therefore simulated twice,
-//! once with DCTCP in its place: the same response to marks without that floor.
+//! Their TCP Prague of 2020 had no floor under the round-trip time: two such flows at 20 and 10 ms came to 15.8 and
+//! 30.8 Mbit/s. Later ones, udp_prague and the simulator's Prague behave below 25 ms as if they had 25 ms
+//! (draft-briscoe-iccrg-prague-congestion-control). The rows with Prague are therefore simulated twice, once with DCTCP
+//! in its place: the same rate at the same share of spaced marks, without that floor.
 
 use serde::Serialize;
 

@@ -60,7 +60,7 @@ fn rows(out: &mut String, case: &CaseReport) {
         };
         writeln!(out, "| **{label}** | reference | {} | | |", reference(&phase.measured)).ok();
         let sim = figures(&phase.simulated, &phase.simulated_against_reference);
-        let against_live = phase.simulated_against_live.as_deref().map(verdict).unwrap_or_default();
+        let against_live = phase.simulated_against_live.as_deref().map_or("-".to_owned(), verdict);
         writeln!(
             out,
             "| | simulator | {sim} | {} | {against_live} |",
