@@ -35,7 +35,7 @@ fn figures(r: &RunResult) -> Figures {
     Figures {
         l_mbps: mbps(l.counters.bytes),
         c_mbps: mbps(c.counters.bytes),
-        utilization: r.link.utilization.unwrap(),
+        utilization: r.link.utilization.expect("the link has a rate"),
         l_delay_ms: l.delay_ms.mean,
         c_delay_ms: c.delay_ms.mean,
         l_p99_ms: l.delay_ms.p99,
@@ -46,7 +46,7 @@ fn figures(r: &RunResult) -> Figures {
 }
 
 fn run(s: &Scenario, seed: u64) -> RunResult {
-    l4sd::sim::run(s, &Policy::DualPi2, seed).unwrap().result
+    l4sd::sim::run(s, &Policy::DualPi2, seed).expect("dualpi2 simulates").result
 }
 
 /// At least five of six cells agree in every judged figure of every phase: ratio within a factor 1.35, L mean within a
