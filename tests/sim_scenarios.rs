@@ -7,6 +7,7 @@ use std::path::Path;
 use l4sd::config::Policy;
 use l4sd::report::RunResult;
 use l4sd::sim::Scenario;
+use l4sd::sim::link::LinkSpec;
 use l4sd::time::Span;
 use l4sd_testbed::agreement::CELLS_THAT_AGREE;
 use l4sd_testbed::agreement::pairs::{PAIRS, RankOrder, Scalable};
@@ -24,7 +25,9 @@ fn window(cell: &Scenario, phase: &Phase) -> Scenario {
     let mut s = cell.clone();
     (s.warmup, s.duration) =
         (Span::from_secs(u64::from(phase.from_s)), Span::from_secs(u64::from(phase.to_s)));
-    s.steps.retain(|step| step.at < s.duration);
+    if let LinkSpec::Rates { steps, .. } = &mut s.link {
+        steps.retain(|step| step.at < s.duration);
+    }
     s
 }
 

@@ -23,7 +23,7 @@ pub enum Kind {
     /// One Prague flow, ECT(1), endless.
     Prague,
     /// The same without its response to a suspected Classic AQM (RFC 9331 section 4.3), which udp_prague has switched
-    /// on and neither its C++ original nor the simulator's model has.
+    /// on; its C++ original has none, and the simulator's scenarios leave it off.
     PragueNoFallback,
     /// One CUBIC flow without ECN, endless.
     Cubic,

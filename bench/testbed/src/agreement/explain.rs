@@ -38,7 +38,7 @@ pub fn reading(report: &Report) -> String {
     if matches!(report.live, LiveReport::On { .. }) {
         out.push_str(
             "- *live*: udp_prague runs with `--no-classic-aqm-fallback`. Its release 0.2.2 answers a suspected Classic \
-             AQM (RFC 9331 section 4.3) by default; neither the reference's sender nor the simulator's model does.\n",
+             AQM (RFC 9331 section 4.3) by default; neither the reference's sender nor the simulated one here does.\n",
         );
     }
     out.push('\n');
