@@ -5,6 +5,7 @@
 //! where it is and the parameters return to RFC 9332's. The forwarder never waits for any of this: both directions of
 //! a [`link::ControlLink`] are wait-free for it.
 
+pub mod action;
 pub mod guard;
 pub mod link;
 pub mod policy;
