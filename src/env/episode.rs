@@ -15,7 +15,7 @@ use crate::telemetry::TelemetryWindow;
 use crate::time::{Instant, Span};
 
 /// Columns of [`LinkEnv::write_info`]: name, and what it is.
-pub const INFO: [(&str, &str); 28] = [
+pub const INFO: [(&str, &str); 29] = [
     ("time_s", "since the beginning of the episode"),
     ("scenario", "place of the episode's scenario in the list"),
     ("delay_l_ms", "mean queue delay of L over the trailing window; NaN if nothing passed"),
@@ -39,13 +39,14 @@ pub const INFO: [(&str, &str); 28] = [
     ("p_base", "p'"),
     ("guard_clamped", "decisions of this episode that the guard clamped"),
     ("guard_rejected", "decisions of this episode that the guard rejected"),
-    ("truth_capacity_mbps", "hidden: rate of the link"),
-    ("truth_flows_l", "hidden: responsive L4S flows that are there"),
-    ("truth_flows_c", "hidden: responsive Classic flows that are there"),
-    ("truth_rtt_l_ms", "hidden: their mean base round-trip time; 0 without flows"),
-    ("truth_rtt_c_ms", "hidden: the same of Classic"),
+    ("truth_capacity_mbps", "hidden: rate of the link now; the mean of one that sends by a trace"),
+    ("truth_flows_l", "hidden: long responsive flows in L that are there"),
+    ("truth_flows_c", "hidden: long responsive flows in C that are there"),
+    ("truth_rtt_l_ms", "hidden: mean base round-trip time of those in L; 0 without flows"),
+    ("truth_rtt_c_ms", "hidden: the same of C"),
+    ("truth_short", "hidden: short responsive flows that are open"),
     ("truth_unresponsive", "hidden: unresponsive flows that are there"),
-    ("truth_mix", "hidden: 0 no responsive flow, 1 L4S only, 2 Classic only, 3 both"),
+    ("truth_mix", "hidden: 0 no long flow, 1 in L only, 2 in C only, 3 in both"),
     ("decision", "control intervals since the reset"),
 ];
 
@@ -121,9 +122,9 @@ impl LinkEnv {
     }
 
     fn track(plan: &Plan, scenario: usize, seed: u64) -> Tracked {
-        let (scenario, egress) = &plan.scenarios[scenario];
+        let scenario = &plan.scenarios[scenario];
         let trail = plan.options.reward.trail.as_nanos().div_ceil(plan.options.interval.as_nanos());
-        Tracked { link: Link::new(scenario, egress, seed), trail: Trail::new(trail as usize) }
+        Tracked { link: Link::new(scenario, seed), trail: Trail::new(trail as usize) }
     }
 
     /// Begins an episode. Its scenario and its seed are drawn from `seed` and the number of the episode since `seed` was
@@ -215,7 +216,7 @@ impl LinkEnv {
         let reference = self.twin.as_ref().map(|t| t.trail.means());
         let none = Means { utilisation: f64::NAN, ..Means::default() };
         let twin = reference.unwrap_or(none);
-        let truth = self.candidate.link.truth(self.now);
+        let truth = self.candidate.link.truth();
         let knobs = self.guard.in_force();
         let guard = self.guard.counters();
         let or_nan = |x: Option<f64>| x.unwrap_or(f64::NAN);
@@ -246,6 +247,7 @@ impl LinkEnv {
             f64::from(truth.flows[1]),
             truth.rtt_ms[0],
             truth.rtt_ms[1],
+            f64::from(truth.short),
             f64::from(truth.unresponsive),
             f64::from(mix),
             self.intervals as f64,
@@ -474,7 +476,7 @@ mod tests {
             while env.elapsed() < Span::from_millis(ms) {
                 env.step(plan.actions().defaults());
             }
-            env.candidate.link.truth(env.now)
+            env.candidate.link.truth()
         };
         let t = truth_at(400);
         assert_eq!((t.capacity_mbps, t.flows, t.rtt_ms, t.unresponsive), (12.0, [2, 1], [20.0, 30.0], 1));

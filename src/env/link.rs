@@ -1,73 +1,47 @@
 //! One simulated bottleneck with its flows, advanced from window to window. The only file here that knows how the
 //! simulator is driven.
 
-use super::options::EnvError;
 use super::trail::Sums;
+use crate::aqm::PacketMeta;
 use crate::aqm::params::{Discipline, Knobs};
 use crate::config::Policy;
 use crate::egress::{Egress, EgressConfig};
-use crate::sim::flow::{FlowSpec, SourceSpec};
-use crate::sim::scenario::{PlannedFlow, Step};
+use crate::sim::link::{Course, Program};
+use crate::sim::run;
+use crate::sim::scenario::Drawn;
+use crate::sim::traffic::SourceSpec;
 use crate::sim::{Scenario, Sim};
 use crate::telemetry::TelemetryWindow;
-use crate::time::{Instant, Span};
-
-/// The bottleneck of a scenario under RFC 9332's defaults. Its queues are allocated for what the byte limit lets in, not
-/// for what a forwarder may ever need: thousands of links have to fit in memory and caches.
-pub(super) fn egress_config(scenario: &Scenario) -> Result<EgressConfig, EnvError> {
-    let mut config = crate::sim::run::egress_config(scenario, &Policy::DualPi2, scenario.seed)?;
-    let fastest = scenario.steps.iter().map(|s| s.rate).fold(scenario.rate, Ord::max);
-    let least = scenario.flows.iter().map(|f| f.spec.frame).min().unwrap_or(u16::MAX);
-    let packets = config.limit.bytes(fastest) / u64::from(least.max(1)) + 1;
-    if let Discipline::DualQ(dual) = &mut config.discipline {
-        dual.limit.packets = dual.limit.packets.min(packets.try_into().unwrap_or(u32::MAX));
-    }
-    Ok(config)
-}
+use crate::time::Instant;
 
 /// What a learner must not see and a critic may.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Truth {
-    /// Rate of the link in Mbit/s.
+    /// Rate of the link in Mbit/s; the mean rate of one that sends by a trace.
     pub capacity_mbps: f64,
-    /// Responsive flows that are there now: L4S, Classic.
+    /// Long responsive flows that are there now: in L, in C.
     pub flows: [u32; 2],
     /// Their mean base round-trip times in milliseconds; 0 without flows.
     pub rtt_ms: [f64; 2],
+    /// Short responsive flows (web, sized) that are open now.
+    pub short: u32,
     /// Unresponsive flows that are there now.
     pub unresponsive: u32,
 }
 
-#[derive(Clone, Debug)]
-struct Member {
-    /// 0 is L4S, 1 is Classic, `None` is unresponsive.
-    class: Option<usize>,
-    payload: u64,
-    rtt: Span,
-    start: Instant,
-    stop: Instant,
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Kind {
+    /// Responsive and as long as its time lasts, in the queue of this index.
+    Long(usize),
+    /// Responsive, of a given size.
+    Short,
+    Unresponsive,
 }
 
-impl Member {
-    fn of(flow: &PlannedFlow) -> Self {
-        // A scalable control is sent with the L4S identifier, the others are not (`sim::scenario`).
-        let class = flow.cc.map(|cc| usize::from(!matches!(cc, "prague" | "dctcp")));
-        Self {
-            class,
-            payload: u64::from(flow.payload),
-            rtt: flow.spec.rtt,
-            start: flow.spec.start,
-            stop: flow.spec.stop.unwrap_or(Instant::FAR_FUTURE),
-        }
-    }
-
-    fn is_there(&self, now: Instant) -> bool {
-        self.start <= now && now < self.stop
-    }
-
-    fn presence(&self, now: Instant) -> u64 {
-        now.min(self.stop).since(self.start).as_nanos()
-    }
+#[derive(Clone, Debug)]
+struct Member {
+    kind: Kind,
+    payload: u64,
 }
 
 /// A link.
@@ -75,34 +49,39 @@ impl Member {
 pub struct Link {
     sim: Sim<Egress<u32>>,
     members: Vec<Member>,
-    /// Changes of the rate that are still to come, the next one last.
-    steps: Vec<Step>,
+    presence: [u64; 2],
 }
 
 impl Link {
-    /// A link at time zero.
-    pub fn new(scenario: &Scenario, config: &EgressConfig, seed: u64) -> Self {
-        let flows: Vec<FlowSpec> = scenario.flows.iter().map(|f| f.spec.clone()).collect();
-        debug_assert!(
-            scenario.flows.iter().all(|f| f.cc.is_some() == matches!(f.spec.source, SourceSpec::Bulk(_)))
-        );
-        Self {
-            sim: Sim::new(Egress::new(config, Instant::ZERO), flows, seed),
-            members: scenario.flows.iter().map(Member::of).collect(),
-            steps: scenario.steps.iter().rev().copied().collect(),
-        }
+    /// A link at time zero, under RFC 9332's defaults.
+    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+        let Drawn { flows, link } = scenario.draw(seed);
+        let egress = Egress::new(&egress_config(scenario, &link, seed), Instant::ZERO);
+        let sim = Sim::new(egress, flows, seed).with_link(link);
+        let member = |flow: &crate::sim::scenario::PlannedFlow| {
+            let spec = &flow.spec;
+            let meta = PacketMeta { len: spec.frame, ecn: spec.ecn, nqb: spec.nqb, ip: true, flow: 0 };
+            let kind = match spec.source {
+                SourceSpec::Bulk(_) => Kind::Long(sim.service(&meta).index()),
+                SourceSpec::Sized { .. } | SourceSpec::Web(_) => Kind::Short,
+                SourceSpec::Cbr { .. } | SourceSpec::Frames(_) => Kind::Unresponsive,
+            };
+            Member { kind, payload: u64::from(flow.payload) }
+        };
+        let members = scenario.flows.iter().map(member).collect();
+        Self { sim, members, presence: [0; 2] }
     }
 
-    /// Lets everything happen that is due before `end`, and closes the window there. A rate that changes at `end`
-    /// itself is the next window's.
+    /// Lets everything happen that is due before `end`, and closes the window there.
     pub fn advance(&mut self, end: Instant) -> TelemetryWindow {
-        while let Some(step) = self.steps.pop_if(|s| Instant::ZERO + s.at < end) {
-            let at = Instant::ZERO + step.at;
-            self.sim.run_until(at, &mut ());
-            self.sim.bottleneck().set_rate(step.rate, at);
-        }
         self.sim.run_until(end, &mut ());
-        self.sim.bottleneck().take_window(end)
+        let window = self.sim.bottleneck().take_window(end);
+        for (i, member) in self.members.iter().enumerate() {
+            if let Kind::Long(queue) = member.kind {
+                self.presence[queue] += self.sim.open(i) as u64 * window.span.as_nanos();
+            }
+        }
+        window
     }
 
     /// Puts parameters in force.
@@ -118,33 +97,52 @@ impl Link {
             packets: [queues[0].forwarded.packets, queues[1].forwarded.packets],
             sent_bits: 8 * (queues[0].forwarded.bytes + queues[1].forwarded.bytes),
             capacity_bits: window.capacity_bits,
-            ..Sums::default()
+            delivered: [0; 2],
+            presence: self.presence,
         };
         for (i, member) in self.members.iter().enumerate() {
-            if let Some(class) = member.class {
-                sums.delivered[class] += member.payload * self.sim.stats(i).delivered;
-                sums.presence[class] += member.presence(window.end);
+            if let Kind::Long(queue) = member.kind {
+                sums.delivered[queue] += member.payload * self.sim.stats(i).delivered;
             }
         }
         sums
     }
 
     /// What is hidden, at the end of a window.
-    pub fn truth(&mut self, now: Instant) -> Truth {
+    pub fn truth(&mut self) -> Truth {
         let mut truth =
             Truth { capacity_mbps: self.sim.bottleneck().rate().as_mbps_f64(), ..Truth::default() };
-        for member in self.members.iter().filter(|m| m.is_there(now)) {
-            match member.class {
-                Some(class) => {
-                    truth.flows[class] += 1;
-                    truth.rtt_ms[class] += member.rtt.as_millis_f64();
+        for (i, member) in self.members.iter().enumerate() {
+            let open = self.sim.open(i) as u32;
+            match member.kind {
+                Kind::Long(queue) => {
+                    truth.flows[queue] += open;
+                    truth.rtt_ms[queue] += f64::from(open) * self.sim.base_rtt(i).as_millis_f64();
                 }
-                None => truth.unresponsive += 1,
+                Kind::Short => truth.short += open,
+                Kind::Unresponsive => truth.unresponsive += open,
             }
         }
-        for class in 0..2 {
-            truth.rtt_ms[class] /= f64::from(truth.flows[class].max(1));
+        for queue in 0..2 {
+            truth.rtt_ms[queue] /= f64::from(truth.flows[queue].max(1));
         }
         truth
     }
+}
+
+/// The bottleneck under RFC 9332's defaults. Its queues are allocated for what the byte limit lets in, not for what a
+/// forwarder may ever need: thousands of links have to fit in memory, and each in the caches.
+fn egress_config(scenario: &Scenario, link: &Program, seed: u64) -> EgressConfig {
+    let mut config = run::egress_config(scenario, &Policy::DualPi2, link.configured, seed);
+    let told: &[_] = match &link.course {
+        Course::Rates { changes, hidden: false } => changes,
+        Course::Rates { .. } | Course::Trace { .. } => &[],
+    };
+    let fastest = told.iter().map(|s| s.rate).fold(link.configured, Ord::max);
+    let least = scenario.flows.iter().map(|f| f.spec.frame).min().unwrap_or(u16::MAX);
+    let packets = config.limit.bytes(fastest) / u64::from(least.max(1)) + 1;
+    if let Discipline::DualQ(dual) = &mut config.discipline {
+        dual.limit.packets = dual.limit.packets.min(packets.try_into().unwrap_or(u32::MAX));
+    }
+    config
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use super::reward::RewardParams;
 use crate::control::action::{ActionError, ActionTable};
-use crate::egress::EgressConfig;
 use crate::sim::Scenario;
-use crate::sim::run::SimError;
 use crate::time::{Instant, Span};
 
 /// Why there is no environment, or no step.
@@ -15,9 +13,6 @@ pub enum EnvError {
     /// An empty list.
     #[error("there is no scenario; give at least one")]
     NoScenario,
-    /// A link that cannot be built.
-    #[error(transparent)]
-    Sim(#[from] SimError),
     /// An option outside its range.
     #[error("{name} = {value} is out of range: {range}")]
     Option {
@@ -124,32 +119,30 @@ impl EnvOptions {
 /// Scenarios and options: what all environments of a set share.
 #[derive(Debug)]
 pub struct Plan {
-    pub(super) scenarios: Vec<(Scenario, EgressConfig)>,
+    pub(super) scenarios: Vec<Scenario>,
     pub(super) options: EnvOptions,
     pub(super) actions: ActionTable,
 }
 
 impl Plan {
     /// Checks them. An episode takes one of `scenarios`, each as likely as the next.
-    pub fn new(scenarios: Vec<Scenario>, options: EnvOptions) -> Result<Arc<Self>, EnvError> {
+    pub fn new(mut scenarios: Vec<Scenario>, options: EnvOptions) -> Result<Arc<Self>, EnvError> {
         if scenarios.is_empty() {
             return Err(EnvError::NoScenario);
         }
         options.check()?;
         let least = options.interval + options.step();
-        let with_egress = |s: Scenario| {
-            let length = options.duration.unwrap_or(s.duration);
-            if length < least {
-                let value = length.to_string();
+        for scenario in &mut scenarios {
+            // What a generated link does is drawn for the whole of an episode.
+            scenario.duration = options.duration.unwrap_or(scenario.duration);
+            if scenario.duration < least {
                 return Err(EnvError::Option {
                     name: "duration",
-                    value,
+                    value: scenario.duration.to_string(),
                     range: "one interval and one step at least",
                 });
             }
-            super::link::egress_config(&s).map(|e| (s, e))
-        };
-        let scenarios = scenarios.into_iter().map(with_egress).collect::<Result<_, _>>()?;
+        }
         Ok(Arc::new(Self { scenarios, options, actions: ActionTable::default() }))
     }
 
@@ -160,7 +153,7 @@ impl Plan {
 
     /// The scenarios.
     pub fn scenarios(&self) -> impl ExactSizeIterator<Item = &Scenario> {
-        self.scenarios.iter().map(|(s, _)| s)
+        self.scenarios.iter()
     }
 
     /// What actions mean.
@@ -170,7 +163,6 @@ impl Plan {
 
     /// When an episode of a scenario ends.
     pub(super) fn end(&self, scenario: usize) -> Instant {
-        let own = self.scenarios[scenario].0.duration;
-        Instant::ZERO + self.options.duration.unwrap_or(own)
+        Instant::ZERO + self.scenarios[scenario].duration
     }
 }

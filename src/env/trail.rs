@@ -13,9 +13,9 @@ pub struct Sums {
     pub sent_bits: u64,
     /// Bits that could have been sent.
     pub capacity_bits: u64,
-    /// Data that arrived of responsive flows, in bytes: L4S, Classic.
+    /// Data that arrived of long responsive flows, in bytes, by queue.
     pub delivered: [u64; 2],
-    /// Nanoseconds that such flows were there, summed over flows.
+    /// Nanoseconds that such flows were there, summed over flows, by queue.
     pub presence: [u64; 2],
 }
 
@@ -26,7 +26,7 @@ pub struct Means {
     pub delay_ms: [Option<f64>; 2],
     /// Bits sent over bits that could have been.
     pub utilisation: f64,
-    /// log2 of the goodput of an L4S flow over that of a Classic one; `None` unless there were both. What delivered
+    /// log2 of the goodput of a flow in L over that of one in C; `None` unless there were both. What delivered
     /// less than a packet counts as one packet.
     pub log2_ratio: Option<f64>,
 }
