@@ -4,7 +4,7 @@
 //! log-spaced over the guard's bounds, and the value nearest to RFC 9332's default is that default, so that "do what
 //! DualPI2 does" is an action. It decodes only; bounds and slew are the guard's.
 
-use super::guard::{FEED_FORWARD, GuardParams};
+use super::guard::GuardParams;
 use crate::aqm::params::Knobs;
 use crate::time::Span;
 
@@ -14,11 +14,15 @@ pub const BINS: usize = 12;
 /// Gain scales, by index.
 pub const GAINS: [f64; 5] = [0.5, 0.7, 1.0, 1.4, 2.0];
 
+/// One-shot factors on p', by index: those of the guard, rising.
+pub const FEED_FORWARDS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+const NO_FEED_FORWARD: u8 = 2;
+
 /// How many values each part of an action has: target, gain, ramp, feed-forward.
-pub const SIZES: [usize; 4] = [BINS, GAINS.len(), BINS, FEED_FORWARD.len()];
+pub const SIZES: [usize; 4] = [BINS, GAINS.len(), BINS, FEED_FORWARDS.len()];
 
 /// What the parts are called.
-pub const NAMES: [&str; 4] = ["target", "gain", "ramp", "feed_forward"];
+pub const NAMES: [&str; 4] = ["target", "gain", "ramp_min", "feed_forward"];
 
 /// Why numbers are not an action.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -58,7 +62,7 @@ impl Action {
     #[must_use]
     pub const fn held(self) -> Self {
         let [target, gain, ramp, _] = self.0;
-        Self([target, gain, ramp, 0])
+        Self([target, gain, ramp, NO_FEED_FORWARD])
     }
 
     /// The slow knobs of this action with the feed-forward of `other`.
@@ -89,7 +93,7 @@ impl Default for ActionTable {
         let (targets, target) = values(bounds.target, rfc.target);
         let (ramps, ramp) = values(bounds.ramp_min, rfc.ramp_min);
         let gain = GAINS.iter().position(|&g| g == rfc.gain).unwrap_or(0);
-        Self { targets, ramps, defaults: Action([target, gain as u8, ramp, 0]) }
+        Self { targets, ramps, defaults: Action([target, gain as u8, ramp, NO_FEED_FORWARD]) }
     }
 }
 
@@ -106,7 +110,7 @@ impl ActionTable {
             target: self.targets[target],
             gain: GAINS[gain],
             ramp_min: self.ramps[ramp],
-            feed_forward: FEED_FORWARD[feed_forward],
+            feed_forward: FEED_FORWARDS[feed_forward],
         }
     }
 }
@@ -137,8 +141,18 @@ mod tests {
             [1.0, 1.34, 1.795, 2.406, 3.224, 4.32, 5.788, 7.756, 10.393, 15.0, 18.657, 25.0]
         );
         assert_eq!(ms(t.ramps), [0.2, 0.28, 0.391, 0.547, 0.8, 1.07, 1.496, 2.092, 2.926, 4.091, 5.721, 8.0]);
-        assert_eq!(t.defaults().parts(), [9, 2, 4, 0]);
+        assert_eq!(t.defaults().parts(), [9, 2, 4, 2]);
         assert_eq!(t.knobs(t.defaults()), Knobs::default());
+    }
+
+    #[test]
+    fn feed_forwards_are_those_of_the_guard() {
+        let sorted = |mut factors: [f64; 5]| {
+            factors.sort_by(f64::total_cmp);
+            factors
+        };
+        assert_eq!(sorted(crate::control::guard::FEED_FORWARD), FEED_FORWARDS);
+        assert_eq!(FEED_FORWARDS[usize::from(NO_FEED_FORWARD)], 1.0);
     }
 
     #[test]
@@ -157,6 +171,6 @@ mod tests {
     fn distance_is_of_the_slow_knobs_only() {
         let of = |parts| Action::new(parts).unwrap();
         assert_eq!(of([9, 2, 4, 0]).distance(of([4, 3, 4, 2])), 6);
-        assert_eq!(of([9, 2, 4, 3]).held(), of([9, 2, 4, 0]));
+        assert_eq!(of([9, 2, 4, 3]).held(), of([9, 2, 4, 2]));
     }
 }

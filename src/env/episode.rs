@@ -349,7 +349,7 @@ mod tests {
         }
         let (own, twin) = env.means();
         assert!(twin == Some(own) && own.delay_ms[1].is_some_and(|ms| ms > 5.0), "{own:?}");
-        let rewards: Vec<f64> = (0..300).map(|_| env.step(action([3, 2, 4, 0])).reward).collect();
+        let rewards: Vec<f64> = (0..300).map(|_| env.step(action([3, 2, 4, 2])).reward).collect();
         assert!(rewards[299] != 0.0 && env.means().0 != env.means().1.unwrap());
     }
 
@@ -359,7 +359,7 @@ mod tests {
         let flows = "[[flow]]\ncc = \"cubic\"\ncount = 4\nrtt = \"10ms\"\n";
         let plan = plan(scenario("40Mbit", flows), EnvOptions { hold: 8, ..EnvOptions::default() });
         let mut env = LinkEnv::new(&plan, 1);
-        let rewards: Vec<f64> = (0..120).map(|_| env.step(action([5, 2, 4, 0])).reward).collect();
+        let rewards: Vec<f64> = (0..120).map(|_| env.step(action([5, 2, 4, 2])).reward).collect();
         let late = rewards[60..].iter().sum::<f64>() / 60.0;
         assert!(late > 0.5, "{late}: 4.3 ms instead of 15 is ln 3.2 = 1.17 at most");
     }
@@ -371,7 +371,7 @@ mod tests {
         let mut env = LinkEnv::new(&plan, 1);
         let mut targets = Vec::new();
         for _ in 0..17 {
-            env.step(action([0, 2, 4, 0]));
+            env.step(action([0, 2, 4, 2]));
             targets.push((env.in_force().target.as_millis_f64() * 1e3).round() / 1e3);
         }
         // The first interval passed before the first decision: decisions at 16, 32, 48, 64 ms.
@@ -386,7 +386,7 @@ mod tests {
         let mut env = LinkEnv::new(&plan, 1);
         let mut moves = Vec::new();
         for i in 0..17 {
-            env.step(action([8 - i % 2, 3, 4, 0]));
+            env.step(action([8 - i % 2, 3, 4, 2]));
             moves.push(env.terms.moves);
         }
         // Target 8 and gain 3 in step 0, and 8 again in steps 8 and 16.
@@ -401,7 +401,7 @@ mod tests {
         let single = plan(one_on_one(), EnvOptions { slow_every: 1, ..EnvOptions::default() });
         let (mut a, mut b) = (LinkEnv::new(&held, 5), LinkEnv::new(&single, 5));
         for i in 0..40 {
-            let action = action([i % 12, i % 5, 4, 3 * (i % 2)]);
+            let action = action([i % 12, i % 5, 4, 2 + 2 * (i % 2)]);
             a.step(action);
             for k in 0..8 {
                 b.step(if k == 0 { action } else { action.held() });

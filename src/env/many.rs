@@ -340,7 +340,7 @@ mod tests {
         let mut o = out(&envs);
         for i in 1..=40 {
             o.last.1.fill(-7.0);
-            step(&mut envs, &[9, 2, 4, 0, 9, 2, 4, 0], &mut o).unwrap();
+            step(&mut envs, &[9, 2, 4, 2, 9, 2, 4, 2], &mut o).unwrap();
             assert_eq!(o.truncated, [i % 19 == 0; 2], "{i}");
             if i % 19 == 0 {
                 assert_eq!((o.info[0], o.last.1[0]), (0.016, 0.32));
@@ -356,15 +356,15 @@ mod tests {
         let mut envs = VecLinkEnv::new(&plan, 2, 1, Autoreset::Disabled, 1).unwrap();
         let mut o = out(&envs);
         let before = envs.env(0).unwrap().elapsed();
-        let e = step(&mut envs, &[9, 2, 4, 0, 9, 5, 4, 0], &mut o).unwrap_err();
+        let e = step(&mut envs, &[9, 2, 4, 2, 9, 5, 4, 2], &mut o).unwrap_err();
         assert_eq!(e.to_string(), "action 1: gain = 5 is not an index of its values: 0 to 4");
-        let e = step(&mut envs, &[9, 2, 4, 0], &mut o).unwrap_err();
+        let e = step(&mut envs, &[9, 2, 4, 2], &mut o).unwrap_err();
         assert_eq!(e.to_string(), "actions has 4 numbers and needs 8");
         assert_eq!(envs.env(0).unwrap().elapsed(), before);
         for _ in 0..19 {
-            step(&mut envs, &[9, 2, 4, 0, 9, 2, 4, 0], &mut o).unwrap();
+            step(&mut envs, &[9, 2, 4, 2, 9, 2, 4, 2], &mut o).unwrap();
         }
-        let e = step(&mut envs, &[9, 2, 4, 0, 9, 2, 4, 0], &mut o).unwrap_err();
+        let e = step(&mut envs, &[9, 2, 4, 2, 9, 2, 4, 2], &mut o).unwrap_err();
         assert_eq!(e.to_string(), "environment 0: its episode is over; reset it");
         let mut fresh = out(&envs);
         envs.reset(None, None, Some(&[true, false]), &mut fresh.observations, &mut fresh.info).unwrap();

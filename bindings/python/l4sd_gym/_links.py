@@ -17,7 +17,7 @@ INFO: dict[str, str] = dict(_core.INFO)
 """Keys of the info dictionaries, and what they are. Those that begin with ``truth_`` are hidden from an actor."""
 
 ACTION_VALUES: dict[str, tuple[float, ...]] = {k: tuple(v) for k, v in _core.ACTION_VALUES.items()}
-"""What the indices of an action stand for: ``target`` and ``ramp`` in ms, ``gain`` and ``feed_forward`` as factors."""
+"""What the indices of an action stand for: ``target`` and ``ramp_min`` in ms, ``gain`` and ``feed_forward`` as factors."""
 
 DEFAULT_ACTION: NDArray[np.int64] = np.array(_core.DEFAULT_ACTION, dtype=np.int64)
 """The action that asks for RFC 9332's defaults, shape (4,)."""

@@ -124,7 +124,7 @@ def test_the_defaults_are_those_of_the_rfc() -> None:
 def test_a_lower_target_pays_where_it_costs_nothing() -> None:
     env = L4sdEnv(scenario("40Mbit", *[("cubic", "10ms")] * 4), hold=8)
     env.reset(seed=2)
-    rewards = [env.step(np.array([5, 2, 4, 0]))[1] for _ in range(120)]
+    rewards = [env.step(np.array([5, 2, 4, 2]))[1] for _ in range(120)]
     assert 0.5 < np.mean(rewards[60:]) < math.log(15.5 / 4.8)
 
 
@@ -142,20 +142,20 @@ def test_the_parts_add_up(one_on_one: str) -> None:
 def test_without_a_twin_there_is_no_reward(one_on_one: str) -> None:
     env = L4sdEnv(one_on_one, hold=8, twin=False)
     env.reset(seed=2)
-    _, reward, _, _, info = env.step(np.array([0, 2, 4, 0]))
+    _, reward, _, _, info = env.step(np.array([0, 2, 4, 2]))
     assert reward == 0 and info["delay_c_ref_ms"] is None and info["utilisation_ref"] is None
 
 
 @pytest.mark.parametrize(
     ("action", "error", "message"),
     [
-        ([12, 2, 4, 0], ValueError, "target = 12 is not an index of its values: 0 to 11"),
-        ([9, -1, 4, 0], ValueError, "gain = -1"),
+        ([12, 2, 4, 2], ValueError, "target = 12 is not an index of its values: 0 to 11"),
+        ([9, -1, 4, 2], ValueError, "gain = -1"),
         ([9, 2, 4, 2**63], ValueError, "feed_forward = -9223372036854775808"),
         ([9.0, 2.0, math.nan, 0.0], TypeError, "actions are integers, not float64"),
         ([True, True, True, True], TypeError, "actions are integers, not bool"),
         (["9", "2", "4", "0"], TypeError, "actions are integers"),
-        ([9, 2, 4], ValueError, r"actions have the shape \(1, 4\), not \(1, 3\): target, gain, ramp, feed_forward"),
+        ([9, 2, 4], ValueError, r"actions have the shape \(1, 4\), not \(1, 3\): target, gain, ramp_min, feed_forward"),
         (9, ValueError, r"actions have the shape \(1, 4\)"),
     ],
 )
