@@ -425,11 +425,15 @@ mod tests {
         }
         let snapshot = env.clone();
         let actions: Vec<Action> = (0..150).map(|_| draw()).collect();
-        let mut run = |env: &mut LinkEnv| {
+        let run = |env: &mut LinkEnv| {
             let mut out = Vec::new();
-            actions.iter().for_each(|&a| shown(env, a, &mut out));
+            for &a in &actions {
+                shown(env, a, &mut out);
+            }
             env.reset(None, None);
-            actions[..5].iter().for_each(|&a| shown(env, a, &mut out));
+            for &a in &actions[..5] {
+                shown(env, a, &mut out);
+            }
             out
         };
         let first = run(&mut env);
