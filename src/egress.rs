@@ -7,6 +7,7 @@
 use crate::aqm::params::{Discipline, Knobs, MTU_BYTES};
 use crate::aqm::{Aqm, Departure, PacketMeta, Service};
 use crate::telemetry::TelemetryWindow;
+use crate::telemetry::arrivals::ArrivalMeter;
 use crate::time::{Instant, Span};
 use crate::units::BitRate;
 
@@ -63,6 +64,7 @@ pub struct Egress<H> {
     limit: LimitRule,
     /// The rate that windows report: the configured one, or the mean of a link whose capacity nobody knows.
     reported: BitRate,
+    arrivals: ArrivalMeter,
     windows: u64,
     window_start: Instant,
 }
@@ -80,6 +82,7 @@ impl<H> Egress<H> {
             mpu: config.mpu,
             limit: config.limit,
             reported: config.rate,
+            arrivals: ArrivalMeter::new(config.rate, now),
             windows: 0,
             window_start: now,
         }
@@ -98,6 +101,7 @@ impl<H> Egress<H> {
         if self.aqm.is_empty() {
             self.shaper.wake(now);
         }
+        self.arrivals.on_packet(self.aqm.service(&meta), &meta, now);
         self.aqm.enqueue(handle, meta, now)
     }
 
@@ -108,7 +112,13 @@ impl<H> Egress<H> {
         }
         let departure = self.aqm.dequeue(now)?;
         match &departure {
-            Departure::Forward(p) | Departure::Mark(p) => self.shaper.sent(p.len),
+            Departure::Forward(p) => self.shaper.sent(p.len),
+            Departure::Mark(p) => {
+                self.shaper.sent(p.len);
+                if p.service == Service::L4s {
+                    self.arrivals.on_l_mark(now);
+                }
+            }
             Departure::Drop(..) => {}
         }
         Some(departure)
@@ -129,6 +139,7 @@ impl<H> Egress<H> {
             rate: self.reported,
             capacity_bits: self.shaper.capacity_bits(now),
             egress: self.aqm.snapshot(now),
+            arrivals: self.arrivals.stats(now),
         };
         self.aqm.reset_window();
         self.windows += 1;
@@ -146,6 +157,7 @@ impl<H> Egress<H> {
     pub fn set_rate(&mut self, rate: BitRate, now: Instant) {
         self.shaper.set_rate(rate, now);
         self.reported = rate;
+        self.arrivals.set_rate(rate);
         self.aqm.set_limit_bytes(self.limit.bytes(rate));
     }
 

@@ -43,6 +43,7 @@ fn window(end: Instant, egress: &Snapshot) -> TelemetryWindow {
         rate: BitRate::from_mbps(40),
         capacity_bits: 8_000_000,
         egress: *egress,
+        arrivals: l4sd::telemetry::arrivals::ArrivalStats::default(),
     }
 }
 

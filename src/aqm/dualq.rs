@@ -69,6 +69,7 @@ impl<H> DualQ<H> {
     }
 
     /// See [`super::Aqm::service`].
+    #[inline]
     pub const fn service(&self, meta: &PacketMeta) -> Service {
         classify::service(meta, self.nqb)
     }

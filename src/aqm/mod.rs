@@ -119,6 +119,15 @@ impl<H> Aqm<H> {
         }
     }
 
+    /// The queue that a packet goes to.
+    #[inline]
+    pub fn service(&self, meta: &PacketMeta) -> Service {
+        match self {
+            Self::DualQ(q) => q.service(meta),
+            Self::Single(_) => Service::Classic,
+        }
+    }
+
     /// Offers a packet that arrived at `now`. A full buffer gives the handle back; the tail drop is counted.
     pub fn enqueue(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
         match self {

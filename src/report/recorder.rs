@@ -371,6 +371,7 @@ mod tests {
             rate: BitRate::from_mbps(8),
             capacity_bits: end_ms * 8_000,
             egress: crate::aqm::stats::Snapshot::default(),
+            arrivals: crate::telemetry::arrivals::ArrivalStats::default(),
         };
         for (service, packets, delay_ns) in [(Service::L4s, l, 200_000), (Service::Classic, c, 15_000_000)] {
             let q = &mut w.egress.queues[service.index()];

@@ -1,12 +1,17 @@
 //! What an egress tells the outside once a window: plain fixed-size data, copied whole, never a reference into the
 //! packet path.
 
+pub mod arrivals;
 pub mod delays;
+pub mod features;
 pub mod frames;
+pub mod sketch;
 
 pub use frames::FrameCounts;
 
 use core::fmt;
+
+use arrivals::ArrivalStats;
 
 use crate::aqm::stats::Snapshot;
 use crate::time::{Instant, Span};
@@ -27,6 +32,8 @@ pub struct TelemetryWindow {
     pub capacity_bits: u64,
     /// The egress at the close.
     pub egress: Snapshot,
+    /// What arrived, beyond the counters of the queues.
+    pub arrivals: ArrivalStats,
 }
 
 /// One of the two directions of a bridge, each with its own bottleneck.

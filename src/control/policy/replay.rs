@@ -106,6 +106,7 @@ mod tests {
             rate: BitRate::from_mbps(40),
             capacity_bits: 0,
             egress: Snapshot::default(),
+            arrivals: crate::telemetry::arrivals::ArrivalStats::default(),
         }
     }
 

@@ -1,0 +1,292 @@
+//! What an egress notes of each packet as it arrives, and of each mark of L as it leaves, beyond the counters of the
+//! queues: which flows there are, how L's packets are spaced, and how its arrivals answer to its marks.
+//!
+//! A few integer instructions a packet; no float, no allocation. What the figures mean is worked out by
+//! [`super::features`], away from the packet path.
+
+use crate::aqm::params::MTU_BYTES;
+use crate::aqm::{PacketMeta, Service};
+use crate::time::{Instant, Span};
+use crate::units::BitRate;
+
+use super::sketch::{FlowBits, FlowSketch};
+
+/// A gap is counted in units of 2^10 ns, so that the square of the longest fits 2^40.
+pub const GAP_UNIT_LOG2: u32 = 10;
+/// Longer gaps count as this, about a second.
+const GAP_MAX: u64 = 1 << 20;
+
+/// Buckets of burst sizes, four to an octave of bytes: see [`burst_bucket_bytes`].
+pub const BURST_BUCKETS: usize = 48;
+/// The first bucket ends here.
+const BURST_LEAST_LOG2: u32 = 9;
+
+/// Length of a bin of [`Bin`]s.
+pub const BIN: Span = Span::from_millis(4);
+/// Complete bins that a window carries: 128 ms, so that windows may get lost on their way for as long.
+pub const BINS: usize = 32;
+
+/// Packets of L in 4 ms.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Bin {
+    /// That arrived.
+    pub arrived: u32,
+    /// That left with CE which we set.
+    pub marked: u32,
+}
+
+/// What a window carries of it. The counters are cumulative and wrap.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct ArrivalStats {
+    /// Flows by [`Service::index`].
+    pub flows: [FlowBits; 2],
+    /// Sum of the gaps before each arrival in L, in units of 2^10 ns.
+    pub gap_sum: u64,
+    /// Sum of their squares.
+    pub gap_square_sum: u64,
+    /// Packets of L by the size of the burst that they came in; a burst is counted when it is over.
+    pub bursts: [u32; BURST_BUCKETS],
+    /// The last bins; bin n, which ended 4 (n + 1) ms after the origin of time, is at n modulo [`BINS`].
+    pub bins: [Bin; BINS],
+    /// Number of the first bin that is not complete.
+    pub bins_end: u64,
+}
+
+impl Default for ArrivalStats {
+    fn default() -> Self {
+        Self {
+            flows: [FlowBits::default(); 2],
+            gap_sum: 0,
+            gap_square_sum: 0,
+            bursts: [0; BURST_BUCKETS],
+            bins: [Bin::default(); BINS],
+            bins_end: 0,
+        }
+    }
+}
+
+/// The bytes at which a bucket of burst sizes begins, and at which it ends: 0..512, then quarters of octaves. The last
+/// one has no end.
+pub fn burst_bucket_bytes(bucket: usize) -> (f64, f64) {
+    let edge = |n: usize| f64::from(4 + (n % 4) as u32) * 2f64.powi((n / 4) as i32 + BURST_LEAST_LOG2 as i32 - 2);
+    if bucket == 0 { (0.0, edge(0)) } else { (edge(bucket - 1), edge(bucket)) }
+}
+
+/// The bucket of a burst of `bytes`.
+#[inline]
+const fn burst_bucket(bytes: u64) -> usize {
+    if bytes < 1 << BURST_LEAST_LOG2 {
+        return 0;
+    }
+    let octave = bytes.ilog2();
+    let quarter = (bytes >> (octave - 2)) as usize & 3;
+    let bucket = 1 + 4 * (octave - BURST_LEAST_LOG2) as usize + quarter;
+    if bucket < BURST_BUCKETS { bucket } else { BURST_BUCKETS - 1 }
+}
+
+/// The notes of one egress.
+#[derive(Clone, Debug)]
+pub struct ArrivalMeter {
+    flows: [FlowSketch; 2],
+    /// Packets of L that are no further apart than this came together: half of an MTU's sending time.
+    together: Span,
+    last_l: Instant,
+    burst_bytes: u64,
+    burst_packets: u32,
+    open: Bin,
+    open_ends: Instant,
+    /// `flows` is filled in by [`ArrivalMeter::stats`].
+    stats: ArrivalStats,
+}
+
+impl ArrivalMeter {
+    /// Nothing has arrived at `now`, in front of a link of `rate`.
+    pub fn new(rate: BitRate, now: Instant) -> Self {
+        let bins_end = now.as_nanos() / BIN.as_nanos();
+        let mut meter = Self {
+            flows: [FlowSketch::new(), FlowSketch::new()],
+            together: Span::ZERO,
+            last_l: now,
+            burst_bytes: 0,
+            burst_packets: 0,
+            open: Bin::default(),
+            open_ends: end_of(bins_end),
+            stats: ArrivalStats { bins_end, ..ArrivalStats::default() },
+        };
+        meter.set_rate(rate);
+        meter
+    }
+
+    /// The link has another rate from now on.
+    pub fn set_rate(&mut self, rate: BitRate) {
+        self.together = Span::from_nanos(u64::from(MTU_BYTES) * 4_000_000_000 / rate.as_bps());
+    }
+
+    /// A packet arrives, whether or not there is room for it.
+    #[inline]
+    pub fn on_packet(&mut self, service: Service, meta: &PacketMeta, now: Instant) {
+        self.flows[service.index()].insert(meta.flow, meta.ip);
+        if service == Service::L4s {
+            self.on_l_packet(meta.len, now);
+        }
+    }
+
+    #[inline]
+    fn on_l_packet(&mut self, len: u16, now: Instant) {
+        self.turn(now);
+        self.open.arrived += 1;
+        let gap = now.since(self.last_l);
+        self.last_l = now;
+        let units = (gap.as_nanos() >> GAP_UNIT_LOG2).min(GAP_MAX);
+        self.stats.gap_sum = self.stats.gap_sum.wrapping_add(units);
+        self.stats.gap_square_sum = self.stats.gap_square_sum.wrapping_add(units * units);
+        if gap > self.together {
+            let bucket = &mut self.stats.bursts[burst_bucket(self.burst_bytes)];
+            *bucket = bucket.wrapping_add(self.burst_packets);
+            self.burst_bytes = 0;
+            self.burst_packets = 0;
+        }
+        self.burst_bytes += u64::from(len);
+        self.burst_packets = self.burst_packets.saturating_add(1);
+    }
+
+    /// A packet of L leaves with a mark of ours.
+    #[inline]
+    pub fn on_l_mark(&mut self, now: Instant) {
+        self.turn(now);
+        self.open.marked += 1;
+    }
+
+    /// Closes the bins that have ended.
+    #[inline]
+    fn turn(&mut self, now: Instant) {
+        if now >= self.open_ends {
+            self.close_bins(now);
+        }
+    }
+
+    #[cold]
+    fn close_bins(&mut self, now: Instant) {
+        let end = now.as_nanos() / BIN.as_nanos();
+        // After a longer silence than all bins, the same zeros would be written again.
+        let first = self.stats.bins_end.max(end.saturating_sub(BINS as u64));
+        for n in first..end {
+            self.stats.bins[(n % BINS as u64) as usize] = Bin::default();
+        }
+        if first == self.stats.bins_end {
+            self.stats.bins[(first % BINS as u64) as usize] = self.open;
+        }
+        self.open = Bin::default();
+        self.stats.bins_end = end;
+        self.open_ends = end_of(end);
+    }
+
+    /// What was noted until `now`.
+    pub fn stats(&mut self, now: Instant) -> ArrivalStats {
+        self.turn(now);
+        ArrivalStats { flows: self.flows.each_mut().map(|f| f.bits(now)), ..self.stats }
+    }
+}
+
+const fn end_of(bin: u64) -> Instant {
+    Instant::from_nanos((bin + 1).saturating_mul(BIN.as_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Ecn;
+
+    fn meta(len: u16, flow: u32) -> PacketMeta {
+        PacketMeta { len, ecn: Ecn::Ect1, nqb: false, ip: true, flow }
+    }
+
+    fn us(n: u64) -> Instant {
+        Instant::from_nanos(n * 1000)
+    }
+
+    #[test]
+    fn buckets_tile_the_sizes() {
+        assert_eq!(burst_bucket_bytes(0), (0.0, 512.0));
+        assert_eq!(burst_bucket_bytes(1), (512.0, 640.0));
+        assert_eq!(burst_bucket_bytes(5), (1024.0, 1280.0));
+        for bytes in (0..40_000u64).chain([1 << 20, (1 << 20) + (1 << 18), 1 << 40]) {
+            let bucket = burst_bucket(bytes);
+            let (from, to) = burst_bucket_bytes(bucket);
+            let inside = (bytes as f64) >= from && ((bytes as f64) < to || bucket == BURST_BUCKETS - 1);
+            assert!(inside, "{bytes} is not in {from}..{to}");
+        }
+    }
+
+    /// 20 packets of 1500 bytes back to back, 60 times a second, at 40 Mbit/s: each burst is 30,000 bytes, between
+    /// 28,672 and 32,768. What is paced is alone: 1,500 bytes.
+    #[test]
+    fn bursts_are_what_comes_faster_than_the_link_sends() {
+        for (gap_us, size) in [(0, 30_000), (100, 30_000), (400, 1500)] {
+            let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
+            for frame in 1..=60u64 {
+                for i in 0..20 {
+                    m.on_packet(Service::L4s, &meta(1500, 1), us(frame * 16_667 + i * gap_us));
+                }
+            }
+            let stats = m.stats(us(2_000_000));
+            let mut expected = [0; BURST_BUCKETS];
+            // The last burst, or the last packet of it, is not over.
+            expected[burst_bucket(size)] = if size == 1500 { 1199 } else { 1180 };
+            assert_eq!(stats.bursts, expected, "{gap_us}");
+        }
+    }
+
+    /// Half of an MTU's time: 151.4 us at 40 Mbit/s, four times that at 10 Mbit/s.
+    #[test]
+    fn what_is_a_burst_follows_the_rate() {
+        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
+        assert_eq!(m.together, Span::from_nanos(151_400));
+        m.set_rate(BitRate::from_mbps(10));
+        assert_eq!(m.together, Span::from_nanos(605_600));
+    }
+
+    /// Gaps of 1.024 and 3.072 ms: 1000 and 3000 units.
+    #[test]
+    fn gaps_are_summed_with_their_squares() {
+        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
+        m.on_packet(Service::L4s, &meta(100, 1), us(1024));
+        m.on_packet(Service::Classic, &meta(100, 1), us(2000));
+        m.on_packet(Service::L4s, &meta(100, 1), us(4096));
+        let s = m.stats(us(5000));
+        assert_eq!((s.gap_sum, s.gap_square_sum), (4000, 10_000_000));
+        m.on_packet(Service::L4s, &meta(100, 1), Instant::from_millis(100_000));
+        assert_eq!(m.stats(us(100_000_000)).gap_sum, 4000 + (1 << 20));
+    }
+
+    /// Bins stand where their number says, through silences shorter and longer than all of them.
+    #[test]
+    fn bins_count_arrivals_and_marks_of_four_milliseconds() {
+        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::from_millis(6));
+        for ms in [6, 7, 8, 11, 12, 24] {
+            m.on_packet(Service::L4s, &meta(100, 1), Instant::from_millis(ms));
+        }
+        m.on_l_mark(Instant::from_millis(26));
+        let s = m.stats(Instant::from_millis(28));
+        assert_eq!(s.bins_end, 7);
+        let arrived: Vec<u32> = s.bins[..8].iter().map(|b| b.arrived).collect();
+        assert_eq!(arrived, [0, 2, 2, 1, 0, 0, 1, 0]);
+        assert_eq!(s.bins.iter().map(|b| b.marked).collect::<Vec<_>>()[6], 1);
+        m.on_packet(Service::L4s, &meta(100, 1), Instant::from_millis(28));
+        let s = m.stats(Instant::from_millis(28 + 4 * 32));
+        assert_eq!((s.bins_end, s.bins[7].arrived, s.bins[6].arrived), (39, 1, 0), "the oldest one is still there");
+        let s = m.stats(Instant::from_millis(1_000_000));
+        assert_eq!((s.bins_end, s.bins), (250_000, [Bin::default(); BINS]));
+    }
+
+    #[test]
+    fn flows_are_counted_per_queue() {
+        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
+        for flow in 0..5 {
+            m.on_packet(Service::Classic, &meta(100, flow), us(flow.into()));
+        }
+        m.on_packet(Service::L4s, &meta(100, 9), us(10));
+        m.on_packet(Service::L4s, &PacketMeta { ip: false, ..meta(100, 10) }, us(11));
+        assert_eq!(m.stats(us(20)).flows.map(|f| f.active), [1, 5]);
+    }
+}
