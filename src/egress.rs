@@ -4,6 +4,7 @@
 //!
 //! It owns what waits and nothing else. It must not know where handles come from.
 
+use crate::aqm::classify::Classifier;
 use crate::aqm::params::{Discipline, Knobs, MTU_BYTES};
 use crate::aqm::{Aqm, Departure, PacketMeta, Service};
 use crate::telemetry::TelemetryWindow;
@@ -64,6 +65,7 @@ pub struct Egress<H> {
     limit: LimitRule,
     /// The rate that windows report: the configured one, or the mean of a link whose capacity nobody knows.
     reported: BitRate,
+    classifier: Classifier,
     arrivals: ArrivalMeter,
     windows: u64,
     window_start: Instant,
@@ -76,6 +78,7 @@ impl<H> Egress<H> {
         aqm.set_limit_bytes(config.limit.bytes(config.rate));
         aqm.advance(now);
         Self {
+            classifier: aqm.classifier(),
             aqm,
             shaper: Shaper::new(config.rate, now),
             overhead: config.overhead,
@@ -97,12 +100,20 @@ impl<H> Egress<H> {
 
     /// Offers a packet that arrived at `now`. `meta.len` is [`Egress::link_bytes`] of its frame. A full buffer gives the
     /// handle back to be recycled, and counts it.
+    #[inline]
     pub fn on_packet(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
         if self.aqm.is_empty() {
             self.shaper.wake(now);
         }
-        self.arrivals.on_packet(self.aqm.service(&meta), &meta, now);
+        self.note(meta.flow, self.classifier.service(&meta), meta.ip, now);
         self.aqm.enqueue(handle, meta, now)
+    }
+
+    #[inline(never)]
+    fn note(&mut self, flow: u32, service: Service, ip: bool, now: Instant) {
+        if self.arrivals.on_packet(service, flow, ip, now) {
+            self.arrivals.after_gap(now, self.aqm.l_tally());
+        }
     }
 
     /// The next packet that the link has time for at `now`, with what to do with it. Call until `None`.
@@ -112,13 +123,7 @@ impl<H> Egress<H> {
         }
         let departure = self.aqm.dequeue(now)?;
         match &departure {
-            Departure::Forward(p) => self.shaper.sent(p.len),
-            Departure::Mark(p) => {
-                self.shaper.sent(p.len);
-                if p.service == Service::L4s {
-                    self.arrivals.on_l_mark(now);
-                }
-            }
+            Departure::Forward(p) | Departure::Mark(p) => self.shaper.sent(p.len),
             Departure::Drop(..) => {}
         }
         Some(departure)
@@ -139,7 +144,7 @@ impl<H> Egress<H> {
             rate: self.reported,
             capacity_bits: self.shaper.capacity_bits(now),
             egress: self.aqm.snapshot(now),
-            arrivals: self.arrivals.stats(now),
+            arrivals: self.arrivals.stats(now, self.aqm.l_tally()),
         };
         self.aqm.reset_window();
         self.windows += 1;
@@ -191,7 +196,7 @@ impl<H> Egress<H> {
 
     /// The queue that a packet would join.
     pub const fn service(&self, meta: &PacketMeta) -> Service {
-        self.aqm.service(meta)
+        self.classifier.service(meta)
     }
 
     /// Takes a waiting packet out without a verdict or an account, for a driver that shuts down.

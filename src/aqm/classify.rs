@@ -12,6 +12,34 @@ pub const fn service(meta: &PacketMeta, nqb_enabled: bool) -> Service {
     if l4s | non_queue_building { Service::L4s } else { Service::Classic }
 }
 
+/// How a discipline sorts packets into queues, for those who want to know without it: a table of [`service`].
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Classifier {
+    /// Bit n is set if L takes packets with ECN field n; 4 more is that for NQB.
+    l: u8,
+}
+
+impl Classifier {
+    /// One queue for all.
+    pub const SINGLE: Self = Self { l: 0 };
+
+    /// Two queues; see [`service`].
+    pub fn dual(nqb_enabled: bool) -> Self {
+        let l = (0..8).filter(|n| {
+            let meta = PacketMeta { len: 1, ecn: Ecn::ALL[n % 4], nqb: *n >= 4, ip: true, flow: 0 };
+            service(&meta, nqb_enabled) == Service::L4s
+        });
+        Self { l: l.fold(0, |table, n| table | 1 << n) }
+    }
+
+    /// The queue for a packet.
+    #[inline]
+    pub const fn service(self, meta: &PacketMeta) -> Service {
+        let n = meta.ecn as u8 | ((meta.nqb & meta.ip) as u8) << 2;
+        if self.l >> n & 1 == 1 { Service::L4s } else { Service::Classic }
+    }
+}
+
 /// How a packet is told of congestion.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Signal {

@@ -4,14 +4,14 @@
 //! every grid point that has passed is computed with the head delays of its own time.
 
 use super::chance::{Chance, Fixed};
-use super::classify::{self, Signal};
+use super::classify::{self, Classifier, Signal};
 use super::coupling::Coupling;
 use super::laqm::LAqm;
 use super::params::{DualQParams, Knobs, LAqmParams, MTU_BYTES};
 use super::pi2::Pi2;
 use super::queue::{Entry, Fifo};
 use super::schedule::Scheduler;
-use super::stats::{DropCause, Ledger, MarkCause, Overload, Snapshot};
+use super::stats::{DropCause, Ledger, MarkCause, Overload, Snapshot, Tally};
 use super::{Departure, PacketMeta, Service};
 use crate::time::{Instant, Span};
 use crate::wire::Ecn;
@@ -68,16 +68,20 @@ impl<H> DualQ<H> {
         }
     }
 
-    /// See [`super::Aqm::service`].
-    #[inline]
-    pub const fn service(&self, meta: &PacketMeta) -> Service {
-        classify::service(meta, self.nqb)
+    /// See [`super::Aqm::classifier`].
+    pub fn classifier(&self) -> Classifier {
+        Classifier::dual(self.nqb)
+    }
+
+    /// See [`super::Aqm::l_tally`].
+    pub fn l_tally(&self) -> (Tally, u64) {
+        self.ledger.l_tally()
     }
 
     /// See [`super::Aqm::enqueue`]. RFC 9332 Appendix A figure 3.
     pub fn enqueue(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
         self.advance(now);
-        let service = self.service(&meta);
+        let service = classify::service(&meta, self.nqb);
         self.ledger.arrived(service, meta.len);
         let packets = self.queues[0].packets() + self.queues[1].packets();
         if self.bytes() + u64::from(MTU_BYTES) > self.limit_bytes || packets >= self.limit_packets {

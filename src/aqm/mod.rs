@@ -29,8 +29,9 @@ pub mod stats;
 
 use crate::time::{Instant, Span};
 use crate::wire::Ecn;
+use classify::Classifier;
 use params::{Discipline, Knobs};
-use stats::{DropCause, Snapshot};
+use stats::{DropCause, Snapshot, Tally};
 
 /// Which of the two queues of a DualQ a packet is in (RFC 9332 §2.3).
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
@@ -119,12 +120,19 @@ impl<H> Aqm<H> {
         }
     }
 
-    /// The queue that a packet goes to.
-    #[inline]
-    pub fn service(&self, meta: &PacketMeta) -> Service {
+    /// How it sorts packets into queues.
+    pub fn classifier(&self) -> Classifier {
         match self {
-            Self::DualQ(q) => q.service(meta),
-            Self::Single(_) => Service::Classic,
+            Self::DualQ(q) => q.classifier(),
+            Self::Single(_) => Classifier::SINGLE,
+        }
+    }
+
+    /// Packets that have arrived in L so far, tail drops included, and how many packets of L were changed to CE.
+    pub fn l_tally(&self) -> (Tally, u64) {
+        match self {
+            Self::DualQ(q) => q.l_tally(),
+            Self::Single(_) => Default::default(),
         }
     }
 
@@ -133,14 +141,6 @@ impl<H> Aqm<H> {
         match self {
             Self::DualQ(q) => q.enqueue(handle, meta, now),
             Self::Single(q) => q.enqueue(handle, meta, now),
-        }
-    }
-
-    /// The queue that a packet joins.
-    pub const fn service(&self, meta: &PacketMeta) -> Service {
-        match self {
-            Self::DualQ(q) => q.service(meta),
-            Self::Single(_) => Service::Classic,
         }
     }
 

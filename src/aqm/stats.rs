@@ -211,6 +211,12 @@ impl Ledger {
         })
     }
 
+    /// Arrivals in L and the packets of L that were marked.
+    pub(super) fn l_tally(&self) -> (Tally, u64) {
+        let l = &self.queues[Service::L4s.index()];
+        (l.arrived, l.marked_total())
+    }
+
     pub(super) fn arrived(&mut self, service: Service, len: u16) {
         self.queues[service.index()].arrived.add(len);
     }

@@ -1,11 +1,12 @@
-//! What an egress notes of each packet as it arrives, and of each mark of L as it leaves, beyond the counters of the
-//! queues: which flows there are, how L's packets are spaced, and how its arrivals answer to its marks.
+//! What an egress notes of each packet as it arrives, beyond the counters of the queues: which flows there are, how L's
+//! packets are spaced, and how many of them came and were marked in each 4 ms.
 //!
 //! A few integer instructions a packet; no float, no allocation. What the figures mean is worked out by
 //! [`super::features`], away from the packet path.
 
+use crate::aqm::Service;
 use crate::aqm::params::MTU_BYTES;
-use crate::aqm::{PacketMeta, Service};
+use crate::aqm::stats::Tally;
 use crate::time::{Instant, Span};
 use crate::units::BitRate;
 
@@ -31,7 +32,7 @@ pub const BINS: usize = 32;
 pub struct Bin {
     /// That arrived.
     pub arrived: u32,
-    /// That left with CE which we set.
+    /// That left with CE which we set. Those marked between the end of a bin and the next arrival in L are in it, too.
     pub marked: u32,
 }
 
@@ -68,7 +69,8 @@ impl Default for ArrivalStats {
 /// The bytes at which a bucket of burst sizes begins, and at which it ends: 0..512, then quarters of octaves. The last
 /// one has no end.
 pub fn burst_bucket_bytes(bucket: usize) -> (f64, f64) {
-    let edge = |n: usize| f64::from(4 + (n % 4) as u32) * 2f64.powi((n / 4) as i32 + BURST_LEAST_LOG2 as i32 - 2);
+    let edge =
+        |n: usize| f64::from(4 + (n % 4) as u32) * 2f64.powi((n / 4) as i32 + BURST_LEAST_LOG2 as i32 - 2);
     if bucket == 0 { (0.0, edge(0)) } else { (edge(bucket - 1), edge(bucket)) }
 }
 
@@ -84,17 +86,19 @@ const fn burst_bucket(bytes: u64) -> usize {
     if bucket < BURST_BUCKETS { bucket } else { BURST_BUCKETS - 1 }
 }
 
-/// The notes of one egress.
+/// The notes of one egress. It counts no packet that the queues have counted already: their tally, the arrivals in L and
+/// the marks of L, is asked for when something is over.
 #[derive(Clone, Debug)]
 pub struct ArrivalMeter {
     flows: [FlowSketch; 2],
+    last_l: Instant,
     /// Packets of L that are no further apart than this came together: half of an MTU's sending time.
     together: Span,
-    last_l: Instant,
-    burst_bytes: u64,
-    burst_packets: u32,
-    open: Bin,
     open_ends: Instant,
+    /// The tally when the last complete bin ended.
+    bins_until: (u64, u64),
+    /// Arrivals when the last complete burst ended.
+    bursts_until: Tally,
     /// `flows` is filled in by [`ArrivalMeter::stats`].
     stats: ArrivalStats,
 }
@@ -105,12 +109,11 @@ impl ArrivalMeter {
         let bins_end = now.as_nanos() / BIN.as_nanos();
         let mut meter = Self {
             flows: [FlowSketch::new(), FlowSketch::new()],
-            together: Span::ZERO,
             last_l: now,
-            burst_bytes: 0,
-            burst_packets: 0,
-            open: Bin::default(),
+            together: Span::ZERO,
             open_ends: end_of(bins_end),
+            bins_until: (0, 0),
+            bursts_until: Tally::default(),
             stats: ArrivalStats { bins_end, ..ArrivalStats::default() },
         };
         meter.set_rate(rate);
@@ -122,51 +125,38 @@ impl ArrivalMeter {
         self.together = Span::from_nanos(u64::from(MTU_BYTES) * 4_000_000_000 / rate.as_bps());
     }
 
-    /// A packet arrives, whether or not there is room for it.
+    /// A packet arrives, whether or not there is room for it. Says whether time has passed since the last one in L, so
+    /// that [`ArrivalMeter::after_gap`] is due: packets of one breath have the same time.
     #[inline]
-    pub fn on_packet(&mut self, service: Service, meta: &PacketMeta, now: Instant) {
-        self.flows[service.index()].insert(meta.flow, meta.ip);
-        if service == Service::L4s {
-            self.on_l_packet(meta.len, now);
-        }
+    #[must_use = "a gap must be accounted for"]
+    pub fn on_packet(&mut self, service: Service, flow: u32, ip: bool, now: Instant) -> bool {
+        self.flows[service.index()].insert(flow, ip);
+        service == Service::L4s && now > self.last_l
     }
 
-    #[inline]
-    fn on_l_packet(&mut self, len: u16, now: Instant) {
-        self.turn(now);
-        self.open.arrived += 1;
+    /// Accounts for the gap before a packet that arrives at `now`. `tally` is that of the queues before they see it.
+    pub fn after_gap(&mut self, now: Instant, tally: (Tally, u64)) {
+        if now >= self.open_ends {
+            self.close_bins(now, tally);
+        }
         let gap = now.since(self.last_l);
         self.last_l = now;
         let units = (gap.as_nanos() >> GAP_UNIT_LOG2).min(GAP_MAX);
         self.stats.gap_sum = self.stats.gap_sum.wrapping_add(units);
-        self.stats.gap_square_sum = self.stats.gap_square_sum.wrapping_add(units * units);
+        self.stats.gap_square_sum = self.stats.gap_square_sum.wrapping_add(units.wrapping_mul(units));
         if gap > self.together {
-            let bucket = &mut self.stats.bursts[burst_bucket(self.burst_bytes)];
-            *bucket = bucket.wrapping_add(self.burst_packets);
-            self.burst_bytes = 0;
-            self.burst_packets = 0;
-        }
-        self.burst_bytes += u64::from(len);
-        self.burst_packets = self.burst_packets.saturating_add(1);
-    }
-
-    /// A packet of L leaves with a mark of ours.
-    #[inline]
-    pub fn on_l_mark(&mut self, now: Instant) {
-        self.turn(now);
-        self.open.marked += 1;
-    }
-
-    /// Closes the bins that have ended.
-    #[inline]
-    fn turn(&mut self, now: Instant) {
-        if now >= self.open_ends {
-            self.close_bins(now);
+            let (burst, until) = (tally.0, self.bursts_until);
+            let bucket = &mut self.stats.bursts[burst_bucket(burst.bytes - until.bytes)];
+            *bucket = bucket.wrapping_add((burst.packets - until.packets) as u32);
+            self.bursts_until = burst;
         }
     }
 
     #[cold]
-    fn close_bins(&mut self, now: Instant) {
+    fn close_bins(&mut self, now: Instant, (arrived, marked): (Tally, u64)) {
+        let (arrived_until, marked_until) = self.bins_until;
+        let open =
+            Bin { arrived: (arrived.packets - arrived_until) as u32, marked: (marked - marked_until) as u32 };
         let end = now.as_nanos() / BIN.as_nanos();
         // After a longer silence than all bins, the same zeros would be written again.
         let first = self.stats.bins_end.max(end.saturating_sub(BINS as u64));
@@ -174,16 +164,18 @@ impl ArrivalMeter {
             self.stats.bins[(n % BINS as u64) as usize] = Bin::default();
         }
         if first == self.stats.bins_end {
-            self.stats.bins[(first % BINS as u64) as usize] = self.open;
+            self.stats.bins[(first % BINS as u64) as usize] = open;
         }
-        self.open = Bin::default();
+        self.bins_until = (arrived.packets, marked);
         self.stats.bins_end = end;
         self.open_ends = end_of(end);
     }
 
-    /// What was noted until `now`.
-    pub fn stats(&mut self, now: Instant) -> ArrivalStats {
-        self.turn(now);
+    /// What was noted until `now`; `tally` is that of the queues.
+    pub fn stats(&mut self, now: Instant, tally: (Tally, u64)) -> ArrivalStats {
+        if now >= self.open_ends {
+            self.close_bins(now, tally);
+        }
         ArrivalStats { flows: self.flows.each_mut().map(|f| f.bits(now)), ..self.stats }
     }
 }
@@ -195,10 +187,31 @@ const fn end_of(bin: u64) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Ecn;
 
-    fn meta(len: u16, flow: u32) -> PacketMeta {
-        PacketMeta { len, ecn: Ecn::Ect1, nqb: false, ip: true, flow }
+    /// A meter and the tally that the queues would keep.
+    struct Rig {
+        meter: ArrivalMeter,
+        tally: (Tally, u64),
+    }
+
+    impl Rig {
+        fn new(mbps: u64, start_ms: u64) -> Self {
+            let meter = ArrivalMeter::new(BitRate::from_mbps(mbps), Instant::from_millis(start_ms));
+            Self { meter, tally: (Tally::default(), 0) }
+        }
+
+        fn arrive(&mut self, service: Service, len: u16, flow: u32, now: Instant) {
+            if self.meter.on_packet(service, flow, flow != 0, now) {
+                self.meter.after_gap(now, self.tally);
+            }
+            if service == Service::L4s {
+                self.tally.0.add(len);
+            }
+        }
+
+        fn stats(&mut self, now: Instant) -> ArrivalStats {
+            self.meter.stats(now, self.tally)
+        }
     }
 
     fn us(n: u64) -> Instant {
@@ -223,10 +236,10 @@ mod tests {
     #[test]
     fn bursts_are_what_comes_faster_than_the_link_sends() {
         for (gap_us, size) in [(0, 30_000), (100, 30_000), (400, 1500)] {
-            let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
+            let mut m = Rig::new(40, 0);
             for frame in 1..=60u64 {
                 for i in 0..20 {
-                    m.on_packet(Service::L4s, &meta(1500, 1), us(frame * 16_667 + i * gap_us));
+                    m.arrive(Service::L4s, 1500, 1, us(frame * 16_667 + i * gap_us));
                 }
             }
             let stats = m.stats(us(2_000_000));
@@ -240,53 +253,59 @@ mod tests {
     /// Half of an MTU's time: 151.4 us at 40 Mbit/s, four times that at 10 Mbit/s.
     #[test]
     fn what_is_a_burst_follows_the_rate() {
-        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
-        assert_eq!(m.together, Span::from_nanos(151_400));
-        m.set_rate(BitRate::from_mbps(10));
-        assert_eq!(m.together, Span::from_nanos(605_600));
+        let mut m = Rig::new(40, 0);
+        assert_eq!(m.meter.together, Span::from_nanos(151_400));
+        m.meter.set_rate(BitRate::from_mbps(10));
+        assert_eq!(m.meter.together, Span::from_nanos(605_600));
     }
 
     /// Gaps of 1.024 and 3.072 ms: 1000 and 3000 units.
     #[test]
     fn gaps_are_summed_with_their_squares() {
-        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
-        m.on_packet(Service::L4s, &meta(100, 1), us(1024));
-        m.on_packet(Service::Classic, &meta(100, 1), us(2000));
-        m.on_packet(Service::L4s, &meta(100, 1), us(4096));
+        let mut m = Rig::new(40, 0);
+        m.arrive(Service::L4s, 100, 1, us(1024));
+        m.arrive(Service::Classic, 100, 1, us(2000));
+        m.arrive(Service::L4s, 100, 1, us(4096));
         let s = m.stats(us(5000));
         assert_eq!((s.gap_sum, s.gap_square_sum), (4000, 10_000_000));
-        m.on_packet(Service::L4s, &meta(100, 1), Instant::from_millis(100_000));
+        m.arrive(Service::L4s, 100, 1, Instant::from_millis(100_000));
         assert_eq!(m.stats(us(100_000_000)).gap_sum, 4000 + (1 << 20));
     }
 
     /// Bins stand where their number says, through silences shorter and longer than all of them.
     #[test]
     fn bins_count_arrivals_and_marks_of_four_milliseconds() {
-        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::from_millis(6));
+        let mut m = Rig::new(40, 6);
         for ms in [6, 7, 8, 11, 12, 24] {
-            m.on_packet(Service::L4s, &meta(100, 1), Instant::from_millis(ms));
+            m.arrive(Service::L4s, 100, 1, Instant::from_millis(ms));
         }
-        m.on_l_mark(Instant::from_millis(26));
+        m.tally.1 = 3;
         let s = m.stats(Instant::from_millis(28));
         assert_eq!(s.bins_end, 7);
         let arrived: Vec<u32> = s.bins[..8].iter().map(|b| b.arrived).collect();
         assert_eq!(arrived, [0, 2, 2, 1, 0, 0, 1, 0]);
-        assert_eq!(s.bins.iter().map(|b| b.marked).collect::<Vec<_>>()[6], 1);
-        m.on_packet(Service::L4s, &meta(100, 1), Instant::from_millis(28));
+        assert_eq!(s.bins.iter().map(|b| b.marked).collect::<Vec<_>>()[..8], [0, 0, 0, 0, 0, 0, 3, 0]);
+        m.arrive(Service::L4s, 100, 1, Instant::from_millis(28));
+        m.tally.1 = 5;
         let s = m.stats(Instant::from_millis(28 + 4 * 32));
-        assert_eq!((s.bins_end, s.bins[7].arrived, s.bins[6].arrived), (39, 1, 0), "the oldest one is still there");
+        assert_eq!(s.bins[7].marked, 2);
+        assert_eq!(
+            (s.bins_end, s.bins[7].arrived, s.bins[6].arrived),
+            (39, 1, 0),
+            "the oldest one is still there"
+        );
         let s = m.stats(Instant::from_millis(1_000_000));
         assert_eq!((s.bins_end, s.bins), (250_000, [Bin::default(); BINS]));
     }
 
     #[test]
     fn flows_are_counted_per_queue() {
-        let mut m = ArrivalMeter::new(BitRate::from_mbps(40), Instant::ZERO);
-        for flow in 0..5 {
-            m.on_packet(Service::Classic, &meta(100, flow), us(flow.into()));
+        let mut m = Rig::new(40, 0);
+        for flow in 1..=5 {
+            m.arrive(Service::Classic, 100, flow, us(flow.into()));
         }
-        m.on_packet(Service::L4s, &meta(100, 9), us(10));
-        m.on_packet(Service::L4s, &PacketMeta { ip: false, ..meta(100, 10) }, us(11));
+        m.arrive(Service::L4s, 100, 9, us(10));
+        m.arrive(Service::L4s, 100, 0, us(11));
         assert_eq!(m.stats(us(20)).flows.map(|f| f.active), [1, 5]);
     }
 }
