@@ -232,7 +232,7 @@ impl State {
         ];
         let w = weight(dt, self.elapsed, LAW_TAU);
         for (average, x) in laws {
-            average.push(if x.is_finite() { x } else { 0.0 }, w);
+            average.push(bounded(x), w);
         }
         let laws = &self.laws;
         let forwarded = laws.forwarded_l.mean();
