@@ -7,9 +7,9 @@ use l4sd::aqm::{PacketMeta, Service};
 use l4sd::config::Policy;
 use l4sd::control::guard::{FEED_FORWARD, GuardParams};
 use l4sd::egress::{Egress, EgressConfig, LimitRule};
-use l4sd::sim::run::egress_config;
+use l4sd::sim::Scenario;
 use l4sd::sim::engine::Probe;
-use l4sd::sim::{Scenario, Sim};
+use l4sd::sim::run::simulation;
 use l4sd::telemetry::TelemetryWindow;
 use l4sd::telemetry::arrivals::{ArrivalStats, Bin};
 use l4sd::telemetry::features::{Extractor, Schema};
@@ -48,9 +48,7 @@ fn link(rate_mbps: u64, flows: &str, seconds: u64, window_ms: u64, signals: &[&s
     let text =
         format!("name = \"f\"\nduration = \"{seconds}s\"\n[link]\nrate = \"{rate_mbps}Mbit\"\n{flows}");
     let scenario = Scenario::parse(&text, "f.toml").expect("the scenario is valid");
-    let config = egress_config(&scenario, &Policy::DualPi2, 1).expect("the policy runs in the simulator");
-    let specs = scenario.flows.iter().map(|f| f.spec.clone()).collect();
-    let mut sim = Sim::new(Egress::new(&config, Instant::ZERO), specs, 1);
+    let mut sim = simulation(&scenario, &Policy::DualPi2, 1);
     let mut extractor = Extractor::new(&Schema::embedded());
     let mut delays = Delays { from: Instant::from_millis(15_000), ..Delays::default() };
     let mut sums = vec![(0.0, 0.0); signals.len()];
@@ -219,7 +217,7 @@ fn rate_changes_and_new_links_are_noticed() {
     for n in 0..10u64 {
         e.push(
             &window(n, 16 * (n + 1), if n < 5 { 40 } else { 10 }),
-            if n == 9 { &knobs } else { &Knobs { feed_forward: 1.0, ..knobs } },
+            &Knobs { feed_forward: if n == 9 { 2.0 } else { 1.0 }, ..knobs },
         );
     }
     let signal = |e: &Extractor, name| e.signal(name).expect("the signal exists");

@@ -147,7 +147,7 @@ fn steps() -> Vec<Point> {
                 let more = [(9, 15.0, 55.0), (most - 10, 25.0, 45.0)];
                 for (count, start, stop) in more.into_iter().filter(|(count, _, _)| *count > 0) {
                     text += &flow(cc, count, d.rtt);
-                    text += &format!("start = {}\nstop = {}\n", d.at(start), d.at(stop));
+                    text = text + "start = " + &d.at(start) + "\nstop = " + &d.at(stop) + "\n";
                 }
                 text
             }));

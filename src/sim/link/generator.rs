@@ -132,8 +132,8 @@ impl Generator {
                 }
             }
             Self::Cellular { mean, sigma } => {
-                // The mean of exp(x) is exp(variance / 2).
-                let centre = bps(mean).ln() - (sigma * sigma + sigma * sigma / 4.0) / 2.0;
+                // The mean of exp(x) is exp(variance / 2), of a variance of 1 + 1/4 sigma squared.
+                let centre = bps(mean).ln() - 0.625 * sigma * sigma;
                 let mut shadowing = Ornstein::new(SHADOWING_S, *sigma, rng);
                 let mut fading = Ornstein::new(FADING_S, sigma / 2.0, rng);
                 for at in (0..duration.as_nanos()).step_by(FADING.as_nanos() as usize) {
