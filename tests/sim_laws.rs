@@ -315,7 +315,7 @@ fn bbr_fills_a_link_with_a_queue_of_about_a_round_trip_at_most() {
             assert!(used >= 0.95 && mean <= 0.5 && greatest <= most, "{used} {mean} {greatest}");
             assert_eq!(dropped, 0);
         }
-        // Half of the capacity in a buffer costs losses, and no more than a tenth of the rate.
+        // A buffer of half of the path's capacity costs no more than a tenth of the rate.
         let (used, ..) = on_a_line(Bbr::new(1).into(), rtt_ms, rtt_ms as usize / 2, 5_000, 65_000);
         eprintln!("bbr {rtt_ms} ms, a buffer of half of that: {used:.3} used");
         assert!(used >= 0.90, "{rtt_ms} ms: {used}");
