@@ -56,7 +56,7 @@ struct State {
 #[derive(Clone, Debug, Default)]
 struct Laws {
     x_c: Average,
-    p_base: Average,
+    p_classic: Average,
     x_l: Average,
     forwarded_l: Average,
     marked_l: Average,
@@ -225,7 +225,7 @@ impl State {
         let arrived_l = grown(|w| w.egress.queues[0].arrived.packets);
         let laws = [
             (&mut self.laws.x_c, grown(|w| w.egress.queues[1].arrived.packets) / dt),
-            (&mut self.laws.p_base, to.egress.p.base),
+            (&mut self.laws.p_classic, to.egress.p.classic),
             (&mut self.laws.x_l, arrived_l / dt),
             (&mut self.laws.forwarded_l, grown(|w| w.egress.queues[0].forwarded.packets) / dt),
             (&mut self.laws.marked_l, grown(|w| w.egress.queues[0].marked_total()) / dt),
@@ -240,8 +240,8 @@ impl State {
         self.sawtooth.push(plain.backlog_c(), dt);
         self.spacing.push(&from.arrivals, &to.arrivals, arrived_l, dt);
         let known = &mut self.known;
-        // sqrt(p_C) = p'.
-        known.g = [laws.x_l.mean() * p_l / SCALABLE, laws.x_c.mean() * laws.p_base.mean() / RENO];
+        let root_p_c = laws.p_classic.mean().max(0.0).sqrt();
+        known.g = [laws.x_l.mean() * p_l / SCALABLE, laws.x_c.mean() * root_p_c / RENO];
         known.saw = (self.sawtooth.period(), self.sawtooth.height());
         (known.burst_p90, known.gap_cv) = (self.spacing.burst_p90(), self.spacing.gap_cv());
         known.response = self.response.strongest();

@@ -144,8 +144,8 @@ impl Readings {
         Self {
             dt,
             rate: to.rate.as_bps() as f64,
-            // A shaper that catches up sends more than the capacity of the moment.
-            idle: if capacity > 0.0 { (1.0 - sent_bits / capacity).max(0.0) } else { 0.0 },
+            // Not cut off at 0: packets are not cut at the edges of windows, and a mean must not see one side only.
+            idle: if capacity > 0.0 { 1.0 - sent_bits / capacity } else { 0.0 },
             p: [p.base, p.classic, p.coupled],
             p_trend: share(p.base - from.egress.p.base, dt),
             drop_tail: share(sum(|q| q.dropped_for(DropCause::Tail).packets), sum(|q| q.arrived.packets)),
