@@ -69,8 +69,7 @@ impl Default for ArrivalStats {
 /// The bytes at which a bucket of burst sizes begins, and at which it ends: 0..512, then quarters of octaves. The last
 /// one has no end.
 pub fn burst_bucket_bytes(bucket: usize) -> (f64, f64) {
-    let edge =
-        |n: usize| f64::from(4 + (n % 4) as u32) * 2f64.powi((n / 4) as i32 + BURST_LEAST_LOG2 as i32 - 2);
+    let edge = |n: usize| ((4 + n as u64 % 4) << (n / 4) << (BURST_LEAST_LOG2 - 2)) as f64;
     if bucket == 0 { (0.0, edge(0)) } else { (edge(bucket - 1), edge(bucket)) }
 }
 

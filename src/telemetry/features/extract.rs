@@ -148,7 +148,9 @@ impl Extractor {
         }
         let raw = self.signals.iter().filter(|(signal, _)| signal.raw);
         for ((signal, _), values) in raw.zip(&s.raw) {
-            values.iter().for_each(|x| put(signal.normalise(*x)));
+            for x in values {
+                put(signal.normalise(*x));
+            }
         }
     }
 

@@ -316,14 +316,11 @@ impl SignalFile {
         let mut indices = Vec::new();
         for s in self.over_s.get_ref() {
             let index = horizons.iter().position(|h| h == s);
-            match index.filter(|i| indices.last().is_none_or(|last| last < i)) {
-                Some(i) => indices.push(i),
-                None => {
-                    let reason =
-                        format!("over_s of '{name}': {s} is not in horizons_s, or not in their order");
-                    return Err((self.over_s.span().start, reason));
-                }
-            }
+            let Some(index) = index.filter(|i| indices.last().is_none_or(|last| last < i)) else {
+                let reason = format!("over_s of '{name}': {s} is not in horizons_s, or not in their order");
+                return Err((self.over_s.span().start, reason));
+            };
+            indices.push(index);
         }
         if self.norm == Norm::Ln && (self.raw || !indices.is_empty()) {
             return Err((

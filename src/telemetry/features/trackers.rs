@@ -145,7 +145,7 @@ impl Spacing {
         for (bucket, packets) in self.bursts.iter().enumerate() {
             if below + packets >= 0.9 * all {
                 let (from, to) = burst_bucket_bytes(bucket);
-                return (from + to) / 2.0;
+                return f64::midpoint(from, to);
             }
             below += packets;
         }
@@ -306,7 +306,7 @@ mod tests {
         s.push(&ArrivalStats::default(), &to, 100.0, 0.016);
         assert!((s.gap_cv() - 1.0).abs() < 1e-9);
         let (from, until) = burst_bucket_bytes(20);
-        assert_eq!(s.burst_p90(), (from + until) / 2.0);
+        assert_eq!(s.burst_p90(), f64::midpoint(from, until));
     }
 
     /// Arrivals that fall by half of the marks of 60 ms before, with noise on both.
