@@ -25,7 +25,7 @@ rtt = "20ms"
 cc = "cubic"
 rtt = "20ms"
 """
-# One packet of 100 bytes a second: the simulator has next to nothing to do.
+# Twelve packets of 100 bytes a second: the simulator has next to nothing to do.
 IDLE = """
 name = "idle"
 duration = "60s"
@@ -33,7 +33,7 @@ duration = "60s"
 rate = "40Mbit"
 [[flow]]
 kind = "cbr"
-rate = "800bit"
+rate = "10kbit"
 frame = 100
 """
 
