@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::link::Link;
-use super::observe::{self, Observer};
 use super::options::{EnvError, Plan};
 use super::reward::Terms;
 use super::trail::{Means, Trail};
@@ -12,6 +11,7 @@ use crate::control::Decision;
 use crate::control::action::Action;
 use crate::control::guard::{Guard, GuardParams};
 use crate::telemetry::TelemetryWindow;
+use crate::telemetry::features::Extractor;
 use crate::time::{Instant, Span};
 
 /// Columns of [`LinkEnv::write_info`]: name, and what it is.
@@ -91,7 +91,8 @@ pub struct LinkEnv {
     guard: Guard,
     /// The action whose slow knobs are asked for.
     held: Action,
-    observer: Observer,
+    /// Forgets what it knew at the first window of an episode.
+    features: Extractor,
     p_base: f64,
     terms: Terms,
 }
@@ -113,7 +114,7 @@ impl LinkEnv {
             twin: None,
             guard,
             held: plan.actions.defaults(),
-            observer: Observer::default(),
+            features: Extractor::new(&plan.schema),
             p_base: 0.0,
             terms: Terms::default(),
         };
@@ -148,7 +149,6 @@ impl LinkEnv {
         self.intervals = 0;
         self.guard = Guard::new(GuardParams::default(), Knobs::default(), Instant::ZERO);
         self.held = self.plan.actions.defaults();
-        self.observer = Observer::default();
         self.terms = Terms::default();
         self.advance(1.0);
     }
@@ -192,7 +192,7 @@ impl LinkEnv {
             twin.advance(self.now);
         }
         self.p_base = window.egress.p.base;
-        self.observer.push(&window, &Knobs { feed_forward, ..self.guard.in_force() });
+        self.features.push(&window, &Knobs { feed_forward, ..self.guard.in_force() });
     }
 
     /// The episode's time is over.
@@ -201,13 +201,13 @@ impl LinkEnv {
     }
 
     /// Numbers in an observation.
-    pub fn width(_: &Plan) -> usize {
-        observe::WIDTH
+    pub fn width(plan: &Plan) -> usize {
+        plan.schema.width()
     }
 
     /// Writes the observation at the end of the last interval; `out` has [`LinkEnv::width`] numbers.
     pub fn write_observation(&self, out: &mut [f32]) {
-        self.observer.write(out);
+        self.features.write(out);
     }
 
     /// Writes the columns of [`INFO`].

@@ -7,9 +7,10 @@
 //! | [`link`] | one simulated bottleneck with its flows, advanced from window to window |
 //! | [`trail`] | trailing means of what a link did |
 //! | [`reward`] | the reward: ratios of delay against the twin, less what breaks a constraint |
-//! | [`observe`] | telemetry windows to numbers |
 //! | [`episode`] | [`LinkEnv`]: a link, its twin, the guard, and one episode after the other |
 //! | [`many`] | [`VecLinkEnv`]: thousands of them, in parallel |
+//!
+//! An observation is the feature vector of `telemetry::features`, whole and alone.
 //!
 //! It drives `sim` and `control` and has no packet logic of its own. Actions pass the same guard as live decisions.
 //! What happens depends on scenario, seed and actions only: not on threads, and not on snapshots taken.
@@ -17,7 +18,6 @@
 pub mod episode;
 pub mod link;
 pub mod many;
-pub mod observe;
 pub mod options;
 pub mod reward;
 pub mod trail;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::reward::RewardParams;
 use crate::control::action::{ActionError, ActionTable};
 use crate::sim::Scenario;
+use crate::telemetry::features::Schema;
 use crate::time::{Instant, Span};
 
 /// Why there is no environment, or no step.
@@ -122,6 +123,7 @@ pub struct Plan {
     pub(super) scenarios: Vec<Scenario>,
     pub(super) options: EnvOptions,
     pub(super) actions: ActionTable,
+    pub(super) schema: Schema,
 }
 
 impl Plan {
@@ -143,7 +145,9 @@ impl Plan {
                 });
             }
         }
-        Ok(Arc::new(Self { scenarios, options, actions: ActionTable::default() }))
+        let schema = Schema::embedded();
+        let actions = ActionTable::new(schema.action.clone());
+        Ok(Arc::new(Self { scenarios, options, actions, schema }))
     }
 
     /// The options.
@@ -154,6 +158,11 @@ impl Plan {
     /// The scenarios.
     pub fn scenarios(&self) -> impl ExactSizeIterator<Item = &Scenario> {
         self.scenarios.iter()
+    }
+
+    /// What observations are.
+    pub const fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// What actions mean.

@@ -1,7 +1,7 @@
 """Does an off-the-shelf PPO learn on these links? Trains stable-baselines3's on Classic-only and one-on-one links of 12 to
 40 Mbit/s, once per seed, and compares the reward in the first fifth of the episodes with that in the last.
 
-pip install stable-baselines3; python examples/train_ppo.py [--steps 160000] [--seeds 1 2 3]
+pip install stable-baselines3; python examples/train_ppo.py [--steps 500000] [--seeds 1 2 3]
 
 A decision is 128 ms. Prints PASS and exits with 0 if on every seed the last fifth is better by more than two standard
 errors of the difference. An experiment of minutes, not a trained policy.
@@ -49,6 +49,7 @@ class Sb3Links(VecEnv):
     def __init__(self, links: L4sdVectorEnv) -> None:
         super().__init__(links.num_envs, links.single_observation_space, links.single_action_space)
         self.links = links
+        self.render_mode = None
         self.episodes: list[float] = []
         self._sum = np.zeros(links.num_envs)
         self._steps = np.zeros(links.num_envs)
@@ -136,7 +137,7 @@ def fifths(episodes: Sequence[float]) -> tuple[float, float, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=160_000, help="decisions per seed")
+    parser.add_argument("--steps", type=int, default=500_000, help="decisions per seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--envs", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import gymnasium
 
 from l4sd_gym._core import VERSION as __version__
-from l4sd_gym._links import ACTION_VALUES, DEFAULT_ACTION, INFO, Options
+from l4sd_gym._links import ACTION_VALUES, DEFAULT_ACTION, FEATURES, INFO, SCHEMA_HASH, Options
 from l4sd_gym.env import L4sdEnv
 from l4sd_gym.vector import L4sdVectorEnv
 
 __all__ = [
     "ACTION_VALUES",
     "DEFAULT_ACTION",
+    "FEATURES",
     "INFO",
     "L4sdEnv",
     "L4sdVectorEnv",
     "Options",
+    "SCHEMA_HASH",
     "__version__",
 ]
 

@@ -11,6 +11,8 @@ ACTION_SIZES: list[int]
 ACTION_VALUES: dict[str, list[float]]
 DEFAULT_ACTION: list[int]
 DEFAULT_SCENARIO: str
+FEATURES: list[str]
+SCHEMA_HASH: str
 VERSION: str
 
 class Snapshot:

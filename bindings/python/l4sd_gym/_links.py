@@ -23,6 +23,12 @@ DEFAULT_ACTION: NDArray[np.int64] = np.array(_core.DEFAULT_ACTION, dtype=np.int6
 """The action that asks for RFC 9332's defaults, shape (4,)."""
 DEFAULT_ACTION.setflags(write=False)
 
+FEATURES: tuple[str, ...] = tuple(_core.FEATURES)
+"""Names of the numbers of an observation, in order; ``models/schema.toml`` says what they are."""
+
+SCHEMA_HASH: str = _core.SCHEMA_HASH
+"""Tells one layout of observations and actions from another."""
+
 Scenario = Union[str, "os.PathLike[str]"]
 """The path of a scenario file, or its TOML text (a string with a line break)."""
 

@@ -13,6 +13,7 @@ use l4sd::env::many::StepBuffers;
 use l4sd::env::reward::RewardParams;
 use l4sd::env::{Autoreset, EnvError, EnvOptions, LinkEnv, Plan, VecLinkEnv};
 use l4sd::sim::Scenario;
+use l4sd::telemetry::features::Schema;
 use l4sd::time::Span;
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -239,7 +240,7 @@ impl Snapshot {
 
 /// The values behind the numbers of an action, by the part's name; times in milliseconds.
 fn action_values(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let table = ActionTable::default();
+    let table = ActionTable::new(Schema::embedded().action);
     let mut parts = table.defaults().parts().map(i64::from);
     let values = PyDict::new(py);
     for (i, (name, size)) in action::NAMES.into_iter().zip(action::SIZES).enumerate() {
@@ -264,7 +265,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("ACTION_NAMES", action::NAMES.to_vec())?;
     m.add("ACTION_SIZES", action::SIZES.to_vec())?;
     m.add("ACTION_VALUES", action_values(m.py())?)?;
-    m.add("DEFAULT_ACTION", ActionTable::default().defaults().parts().map(i64::from).to_vec())?;
+    let schema = Schema::embedded();
+    m.add("FEATURES", schema.names())?;
+    m.add("SCHEMA_HASH", &schema.hash)?;
+    m.add("DEFAULT_ACTION", ActionTable::new(schema.action).defaults().parts().map(i64::from).to_vec())?;
     m.add("DEFAULT_SCENARIO", include_str!("../../../scenarios/40mbit-20ms.toml"))?;
     m.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     Ok(())

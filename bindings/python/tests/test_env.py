@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from conftest import scenario
 from gymnasium.utils.env_checker import check_env
-from l4sd_gym import ACTION_VALUES, DEFAULT_ACTION, INFO, L4sdEnv
+from l4sd_gym import ACTION_VALUES, DEFAULT_ACTION, FEATURES, INFO, SCHEMA_HASH, L4sdEnv
+from l4sd_gym.schema import Schema
 
 
 def rollout(env: L4sdEnv, actions: np.ndarray) -> list[tuple[Any, ...]]:
@@ -119,6 +120,20 @@ def test_the_defaults_are_worth_exactly_nothing(one_on_one: str) -> None:
 def test_the_defaults_are_those_of_the_rfc() -> None:
     values = [ACTION_VALUES[name][i] for name, i in zip(ACTION_VALUES, DEFAULT_ACTION, strict=True)]
     assert values == [15.0, 1.0, 0.8, 1.0]
+
+
+def test_observations_and_actions_are_those_of_the_schema(one_on_one: str) -> None:
+    schema = Schema.load(sha256=SCHEMA_HASH)
+    assert FEATURES == tuple(schema.names)
+    env = L4sdEnv(one_on_one, hold=8)
+    observation, _ = env.reset(seed=1)
+    assert observation.shape == env.observation_space.shape == (schema.width,)
+    for action in random_actions(50):
+        observation = env.step(action)[0]
+    assert np.isfinite(observation).all() and np.count_nonzero(observation) > schema.width // 2
+    # At most the clip of its signal, whatever the link does.
+    assert np.abs(observation).max() <= max(s.clip for s in schema.signals)
+    assert tuple(schema.default_bins) == tuple(DEFAULT_ACTION)
 
 
 def test_a_lower_target_pays_where_it_costs_nothing() -> None:
