@@ -379,6 +379,35 @@ mod tests {
         assert_eq!((targets[7], targets[11], targets[15]), (8.354, 6.235, 4.653));
     }
 
+    /// What reaches the link is what the guard lets through: the same link, driven by a guard of the test's own, and one
+    /// that gets the knobs as they are asked for.
+    #[test]
+    fn the_link_gets_what_the_guard_lets_through() {
+        let plan = plan(one_on_one(), EnvOptions { slow_every: 1, ..EnvOptions::default() });
+        let mut env = LinkEnv::new(&plan, 1);
+        let (scenario, seed) = env.link_seed();
+        let mut guarded = LinkEnv::track(&plan, scenario, seed);
+        let mut bare = guarded.clone();
+        let mut guard = Guard::new(GuardParams::default(), Knobs::default(), Instant::ZERO);
+        guarded.advance(Instant::from_millis(16));
+        bare.advance(Instant::from_millis(16));
+        for i in 1..300_u64 {
+            let (now, end) = (Instant::from_millis(16 * i), Instant::from_millis(16 * (i + 1)));
+            let asked = action([if i % 40 < 20 { 0 } else { 11 }, 4, 9, if i % 3 == 0 { 4 } else { 2 }]);
+            let knobs = plan.actions().knobs(asked);
+            env.step(asked);
+            let decision = Decision { based_on: 0, window_end: now, knobs };
+            if let Some(knobs) = guard.step(Some(&decision), now) {
+                guarded.link.apply(&knobs, now);
+            }
+            guarded.advance(end);
+            bare.link.apply(&knobs, now);
+            bare.advance(end);
+        }
+        assert_eq!(env.means().0, guarded.trail.means());
+        assert_ne!(env.means().0, bare.trail.means());
+    }
+
     /// Slow knobs count in every eighth interval; the moves are paid for then, and only then.
     #[test]
     fn slow_knobs_are_held() {
