@@ -1,0 +1,2 @@
+def markdown(t, s):
+    return ""
