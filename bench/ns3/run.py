@@ -1,6 +1,6 @@
 """The l4sd simulator beside ns-3: the same dumbbells in both, throughput and mean queue delay within 15 %.
 
-    run.py --l4sd BINARY --ns3 DUMBBELL [--only GLOB] [--seeds N] [--reuse FILE] [--out results.md]
+    run.py --l4sd BINARY --ns3 DUMBBELL [--only GLOB] [--seeds N] [--reuse FILE] [--out FILE.md]
 
 Scenario files are l4sd's; this file reads the part of them that ns-3 is given. Both are averaged over seeds, which draw
 when the flows start. Ends with 1 if a judged row is outside the tolerance.
@@ -206,7 +206,8 @@ def main():
     print(f"{'':61}{'Mbit/s':>8} {'ns-3':>8} {'off':>7}  {'delay ms':>8} {'ns-3':>8} {'off':>7}  {'signals':>8} {'ns-3':>8}")
     tables = [(group, list(compare(group, options, ns3, l4sd))) for group in groups]
     if options.out:
-        options.out.write_text(markdown(tables, options.seeds))
+        version = subprocess.run([options.l4sd, "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        options.out.write_text(markdown(tables, options.seeds, version))
     failed = [row for _, rows in tables for row in rows if row["verdict"] == "FAIL"]
     sys.exit(f"{len(failed)} rows are off by more than {TOLERANCE:.0%}" if failed else 0)
 
