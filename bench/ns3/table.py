@@ -42,7 +42,7 @@ def markdown(tables, seeds, version):
     out = [
         "# The simulator beside ns-3: results",
         "",
-        f"`make ns3`, {datetime.date.today()}, {version}, ns3 3.44.post0 from PyPI; {machine()}; mean of {seeds} seeds."
+        f"`run.py --seeds {seeds}`, {datetime.date.today()}, {version}, ns3 3.44.post0 from PyPI; {machine()}; mean of {seeds} seeds."
         " README.md says how it is measured and what the variants are.",
         "",
         f"{len(passed)} of {len(judged)} judged rows within 15 % in throughput and mean queue delay; the worst are"
