@@ -118,7 +118,7 @@ fn panel(area: &Area<'_>, points: &[Point]) -> Drawn {
         .y_labels(9)
         .label_style((FONT, 16.0).into_font().color(&INK))
         .axis_desc_style((FONT, 16.0).into_font().color(&GREY))
-        .x_label_formatter(&|x| short(*x, 2))
+        .x_label_formatter(&|x| short((x * 100.0).round() / 100.0 + 0.0, 2))
         .y_label_formatter(&|y| short(*y, 3))
         .x_desc("utilisation minus dualpi2's (percentage points)")
         .y_desc("queue delay over dualpi2's, sqrt(dL x dC), geometric mean")
