@@ -72,14 +72,28 @@ fn the_same_bytes_whatever_the_jobs_and_whether_it_was_resumed() {
     let (_, told) = eval(&b, &[]);
     assert!(told.contains("24 of 24 runs"), "{told}");
 
+    // A file of decisions that has been changed is another policy.
+    let (decisions, c) = (path("decisions.csv"), path("c"));
+    let replay = format!("replay:{decisions}");
+    let again = |target_ms: u32| {
+        let header = "at_s,target_ms,gain,ramp_min_ms,feed_forward";
+        std::fs::write(&decisions, format!("{header}\n0,{target_ms},1,0.8,1\n")).unwrap();
+        let run = l4sd(&["eval", &one, "--policy", &replay, "--out", &c]);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8(run.stderr).unwrap()
+    };
+    again(15);
+    assert!(again(15).contains("9 of 9 runs"));
+    assert!(again(5).contains("6 of 9 runs"), "only the baseline's are taken");
+
     for (args, code, part) in [
         (vec!["eval", &one, "--policy", "codel", "--out", &b, "--split-seed", "9"], 65, "--fresh"),
         (
             vec!["eval", &one, &one, "--policy", "codel", "--out", &a],
-            78,
+            64,
             "there is another scenario called 'one'",
         ),
-        (vec!["eval", &one, "--policy", "replay:x.csv", "--out", &a], 64, "only works live"),
+        (vec!["eval", &one, "--policy", "replay:x.csv", "--out", &a], 65, "x.csv: No such file"),
         (vec!["eval", &one, "--policy", "codel", "--split", "all"], 64, "train, dev, test"),
         (vec!["eval", "nothing.toml", "--policy", "codel", "--out", &a], 78, "nothing.toml: cannot read"),
     ] {

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use crate::config::Policy;
+use crate::control::policy::replay::Replay;
 use crate::eval::runner::{self, RunError};
 use crate::eval::simulate::simulate;
 use crate::eval::{
@@ -15,6 +16,7 @@ use crate::eval::{
 };
 use crate::report::ReportError;
 use crate::sim::{Grid, Scenario, Split};
+use crate::time::Instant;
 use crate::wire::Ecn;
 
 /// Arguments of `l4sd eval`.
@@ -65,6 +67,8 @@ struct EvalPlan {
     cells: Vec<(CellInfo, Scenario)>,
     /// The first is `dualpi2`.
     policies: Vec<Policy>,
+    /// What each policy is beside its name.
+    definitions: Vec<String>,
     design: Design,
     header: Header,
     jobs: usize,
@@ -73,12 +77,13 @@ struct EvalPlan {
 impl EvalPlan {
     fn new(args: &EvalArgs) -> Result<Self, Failure> {
         let policies = policies(&args.policy)?;
+        let definitions = policies.iter().map(definition).collect::<Result<_, _>>()?;
         let cells = cells(args)?;
         let infos = cells.iter().map(|(info, _)| info.clone()).collect();
         let design = Design::new(infos, policies.iter().map(ToString::to_string), args.seeds);
         let header = Header::new(&args.split, args.split_seed);
         let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
-        Ok(Self { cells, policies, design, header, jobs })
+        Ok(Self { cells, policies, definitions, design, header, jobs })
     }
 }
 
@@ -88,7 +93,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let design = &plan.design;
     let units = design.units(
         |c| format!("{:?}", plan.cells[c].1),
-        |p| format!("{:?}", plan.policies[p]),
+        |p| plan.definitions[p].clone(),
         |c| plan.cells[c].1.link.nominal().as_bps() as f64 * plan.cells[c].1.duration.as_secs_f64(),
     );
     let mut log = RecordLog::open(&args.out, &plan.header, args.fresh).map_err(failure)?;
@@ -140,6 +145,13 @@ fn policies(wanted: &[Policy]) -> Result<Vec<Policy>, Failure> {
         policies.push(policy.clone());
     }
     Ok(policies)
+}
+
+/// All that a policy is: a stored run is not taken for one of a file that has been changed since.
+fn definition(policy: &Policy) -> Result<String, Failure> {
+    let Policy::Replay(file) = policy else { return Ok(format!("{policy:?}")) };
+    let replay = Replay::open(file, Instant::ZERO)?;
+    Ok(format!("{policy:?} {replay:?}"))
 }
 
 /// The links of grids and scenario files.

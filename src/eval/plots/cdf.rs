@@ -10,6 +10,8 @@ use crate::report::ReportError;
 
 const SIZE: (u32, u32) = (1200, 520);
 const CAPTION: u32 = 66;
+/// Every curve begins here: packets that waited less, or not at all, are a share that is there from the start.
+const LEAST_MS: f64 = 1e-2;
 /// Points of a curve.
 const POINTS: usize = 240;
 /// Shares of the axis: the tail matters as much as the middle, but a CDF is read linearly.
@@ -68,7 +70,7 @@ pub(super) fn draw(
 /// The share of packets that waited at most so long, as the mean over runs, at log-spaced delays.
 fn mixture(runs: &[&[f64]]) -> Curve {
     let positive = || runs.iter().flat_map(|r| r.iter()).copied().filter(|&ms| ms > 0.0);
-    let low = positive().fold(f64::INFINITY, f64::min).max(1e-3);
+    let low = positive().fold(f64::INFINITY, f64::min).max(LEAST_MS);
     let high = positive().fold(0.0, f64::max);
     if high <= 0.0 {
         return Vec::new();
@@ -78,12 +80,9 @@ fn mixture(runs: &[&[f64]]) -> Curve {
         // The value at p % is the last that p % of the packets reach: so many values, so many hundredths.
         run.partition_point(|&d| d <= ms).saturating_sub(1) as f64 / (run.len() - 1).max(1) as f64
     };
-    (0..POINTS)
-        .map(|i| {
-            let ms = low * (step * i as f64).exp() * (1.0 + 1e-12);
-            (ms, runs.iter().map(|r| share(r, ms)).sum::<f64>() / runs.len() as f64)
-        })
-        .collect()
+    let mean = |ms: f64| runs.iter().map(|r| share(r, ms)).sum::<f64>() / runs.len() as f64;
+    let spaced = (0..POINTS).map(|i| low * (step * i as f64).exp() * (1.0 + 1e-12));
+    std::iter::once(LEAST_MS).chain(spaced).map(|ms| (ms, mean(ms))).collect()
 }
 
 fn panel(area: &Area<'_>, title: &str, curves: &[(Line, Curve)]) -> Drawn {
@@ -132,9 +131,12 @@ mod tests {
         let (a, b): (Vec<f64>, Vec<f64>) =
             ((0..=100).map(|_| 1.0).collect(), (0..=100).map(|_| 100.0).collect());
         let curve = mixture(&[&a, &b]);
-        assert_eq!((curve[0].0.round(), curve[0].1), (1.0, 0.5));
+        assert_eq!((curve[0], curve.len()), ((0.01, 0.0), POINTS + 1));
+        assert_eq!((curve[1].0.round(), curve[1].1), (1.0, 0.5));
         assert_eq!(curve[POINTS / 2].1, 0.5, "at 10 ms");
-        assert_eq!(curve[POINTS - 1].1, 1.0);
+        assert_eq!(curve[POINTS].1, 1.0);
+        let idle: Vec<f64> = (0..=100).map(|p| if p < 20 { 0.0 } else { 1.0 }).collect();
+        assert_eq!(mixture(&[&idle])[0].1, 0.19, "waited not at all");
         assert!(mixture(&[]).is_empty() && mixture(&[&[0.0; 101]]).is_empty());
     }
 }
