@@ -10,11 +10,12 @@ use l4sd::sim::{Scenario, run};
 use l4sd::time::{Instant, Span};
 
 fn scenario(text: &str) -> Scenario {
-    Scenario::parse(&format!("name = \"e\"\nduration = \"40s\"\nwarmup = \"10s\"\n{text}"), "e.toml").unwrap()
+    Scenario::parse(&format!("name = \"e\"\nduration = \"40s\"\nwarmup = \"10s\"\n{text}"), "e.toml")
+        .expect("the scenario is valid")
 }
 
 fn result(scenario: &Scenario, policy: &Policy, seed: u64) -> RunResult {
-    let report = run::run(scenario, policy, seed).unwrap();
+    let report = run::run(scenario, policy, seed).expect("the policy runs");
     assert_eq!(report.conservation_error, None);
     let totals = report.result.totals.all;
     assert_eq!(totals.arrived, totals.accounted());
@@ -26,7 +27,7 @@ fn result(scenario: &Scenario, policy: &Policy, seed: u64) -> RunResult {
 fn a_trace_gives_exactly_its_opportunities() {
     let dir = tempfile::tempdir().unwrap();
     // 1 opportunity a millisecond, none in every second half of 100 ms: 500 a second, 6.056 Mbit/s.
-    let times: String = (1..=1000).filter(|t| (t / 50) % 2 == 0).map(|t| format!("{t}\n")).collect();
+    let times: String = (1..=1000).filter(|t| (t / 50) % 2 == 0).map(|t| t.to_string() + "\n").collect();
     std::fs::write(dir.path().join("t"), times).unwrap();
     let file = dir.path().join("s.toml");
     let text = "name = \"t\"\nduration = \"21s\"\nwarmup = \"1s\"\n[link]\ntrace = \"t\"\n\
@@ -275,4 +276,19 @@ impl Probe for Longest {
     fn forwarded(&mut self, _: Service, sojourn: Span, _: Instant) {
         self.0 = self.0.max(sojourn.as_nanos());
     }
+}
+
+/// A short flow whose last packet is lost repairs it by a probe after some two round trips, not by the retransmission
+/// timer: RFC 8985 §7. The buffer holds 30 packets, so that a burst of 40 loses its tail; a timer alone would take 200 ms
+/// and more for each loss.
+#[test]
+fn a_lost_tail_is_probed_for() {
+    let s = scenario(
+        "[link]\nrate = \"40Mbit\"\nbuffer = \"10kB\"\n[[flow]]\nkind = \"web\"\nload = 0.05\nrtt = \"20ms\"\n\
+         [[flow]]\nkind = \"cbr\"\nload = 0.9\n",
+    );
+    let r = result(&s, &Policy::Taildrop, 1);
+    let fct = r.flows[0].fct.unwrap();
+    assert!(r.flows[0].retransmits.unwrap() > 100, "tails are lost: {:?}", r.flows[0]);
+    assert!(fct.p95_ms.unwrap() < 200.0, "{fct:?}");
 }

@@ -29,11 +29,12 @@ pub(super) enum Source {
     Web(Box<WebSource>),
 }
 
-/// Which timers have an event in the queue: one each at most, which looks at the deadline when it comes.
+/// Which timers have an event in the queue. An event looks at the deadline when it comes; the retransmission timer, whose
+/// deadline may move forward, has another event then, and only the earliest one counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     pub pacer: bool,
-    pub timeout: bool,
+    pub timeout: Option<Instant>,
     pub ack: bool,
 }
 
@@ -219,7 +220,7 @@ impl Connection {
     /// It has completed, and nothing of it is under way, nor will a timer of it come.
     pub(super) fn is_over(&self) -> bool {
         let Timers { pacer, timeout, ack } = self.set;
-        !self.active && self.in_network == 0 && self.acks.is_empty() && !(pacer || timeout || ack)
+        !self.active && self.in_network == 0 && self.acks.is_empty() && !(pacer || timeout.is_some() || ack)
     }
 }
 

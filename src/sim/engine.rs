@@ -333,7 +333,10 @@ impl<B: Bottleneck> Sim<B> {
 
     fn timeout(&mut self, flow: u32, now: Instant) {
         let f = &mut self.flows[flow as usize];
-        f.set.timeout = false;
+        if f.set.timeout != Some(now) {
+            return;
+        }
+        f.set.timeout = None;
         if let (Source::Bulk(sender), true) = (&mut f.source, f.active) {
             match sender.timeout() {
                 Some(at) if at <= now => {
@@ -341,7 +344,7 @@ impl<B: Bottleneck> Sim<B> {
                     self.send(flow, now);
                 }
                 Some(at) => {
-                    f.set.timeout = true;
+                    f.set.timeout = Some(at);
                     self.events.push(at, Event::Timeout(flow));
                 }
                 None => {}
@@ -410,8 +413,10 @@ impl<B: Bottleneck> Sim<B> {
                     f.set.pacer = true;
                     events.push(at, Event::Paced(flow));
                 }
-                if let (Some(at), false) = (sender.timeout(), f.set.timeout) {
-                    f.set.timeout = true;
+                if let Some(at) = sender.timeout()
+                    && f.set.timeout.is_none_or(|set| at < set)
+                {
+                    f.set.timeout = Some(at);
                     events.push(at, Event::Timeout(flow));
                 }
             }
