@@ -190,6 +190,16 @@ fn the_verb_writes_the_same_results_each_time_and_explains_mistakes() {
         "paired seeds"
     );
     assert_eq!(file.runs[0].flows.len(), 2);
+    let recorded = l4sd(&["sim", scenario, "--policy", "dualpi2:target=5ms", "--record", "--out", &out("c")]);
+    assert!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
+    let file = dir.path().join("c/record/4mbit-20ms-dualpi2_target=5ms-1.csv");
+    let schema = l4sd::telemetry::features::Schema::embedded();
+    let rows = l4sd::telemetry::features::dataset::read(&file, &schema).unwrap();
+    assert_eq!(
+        rows.len(),
+        35_000 / 16 + 2,
+        "a row a window; the warm-up and the end are no multiples of 16 ms"
+    );
     let bad = dir.path().join("bad.toml");
     std::fs::write(&bad, "name = \"x\"\nspeed = 3\n").unwrap();
     let bad = bad.display().to_string();

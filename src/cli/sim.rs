@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::{Exit, Failure};
+use crate::aqm::params::Knobs;
 use crate::config::Policy;
 use crate::report::{self, DirectionReport, ReportError, ResultFile};
+use crate::sim::run::WindowSink;
 use crate::sim::{self, Scenario};
+use crate::telemetry::TelemetryWindow;
+use crate::telemetry::features::dataset::{RecordError, RecordWriter};
+use crate::telemetry::features::{Extractor, Schema};
 
 /// Arguments of `l4sd sim`.
 #[derive(Debug, Args)]
@@ -16,7 +21,7 @@ pub(super) struct SimArgs {
     /// Scenario files
     #[arg(value_name = "SCENARIO.toml", required = true)]
     scenarios: Vec<PathBuf>,
-    /// Policies: dualpi2, dualpi2-linux, pi2, codel, taildrop; several with commas or by repeating
+    /// Policies: dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE; several with commas or by repeating
     #[arg(long, value_name = "POLICY", value_delimiter = ',', default_value = "dualpi2")]
     policy: Vec<Policy>,
     /// Seed, in place of the scenario's
@@ -28,6 +33,10 @@ pub(super) struct SimArgs {
     /// Folder for results.json and table.md
     #[arg(long, value_name = "DIR", default_value = "l4sd-out")]
     out: PathBuf,
+    /// Also write what a policy would have seen, window by window: a CSV file per run under DIR/record, with the features
+    /// and actions of models/schema.toml
+    #[arg(long)]
+    record: bool,
     /// Print the result object instead of a table
     #[arg(long)]
     json: bool,
@@ -46,7 +55,12 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
         for policy in &args.policy {
             let first = args.seed.unwrap_or(scenario.seed);
             for seed in (first..).take(args.seeds.unwrap_or(1) as usize) {
-                let report = sim::run(scenario, policy, seed).map_err(|e| Failure::new(Exit::Data, e))?;
+                let report = if args.record {
+                    let name = format!("{}-{policy}-{seed}.csv", scenario.name).replace(['/', ':'], "_");
+                    recorded(scenario, policy, seed, &args.out.join("record").join(name))?
+                } else {
+                    sim::run(scenario, policy, seed).map_err(|e| Failure::new(Exit::Data, e))?
+                };
                 if let Some(error) = &report.conservation_error {
                     let error = anyhow::anyhow!("{}: the account does not close: {error}", scenario.name);
                     return Err(Failure::new(Exit::Internal, error));
@@ -65,6 +79,51 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
     }
     write(&args.out, &results, &report::markdown(&reports))?;
     Ok(())
+}
+
+/// Keeps features and parameters of every window.
+struct Recorder {
+    extractor: Extractor,
+    features: Vec<f32>,
+    writer: RecordWriter,
+    failed: Option<RecordError>,
+}
+
+impl WindowSink for Recorder {
+    fn window(&mut self, window: &TelemetryWindow, in_force: &Knobs) {
+        self.extractor.push(window, in_force);
+        self.extractor.write(&mut self.features);
+        if self.failed.is_none() {
+            self.failed = self.writer.row(window, &self.features, in_force).err();
+        }
+    }
+}
+
+/// A run whose windows go into `file`.
+fn recorded(
+    scenario: &Scenario,
+    policy: &Policy,
+    seed: u64,
+    file: &Path,
+) -> Result<DirectionReport, Failure> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder)
+        .map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
+    let schema = Schema::embedded();
+    let failed = |e: RecordError| Failure::new(Exit::Host, e);
+    let mut recorder = Recorder {
+        extractor: Extractor::new(&schema),
+        features: vec![0.0; schema.width()],
+        writer: RecordWriter::new(file, &schema).map_err(failed)?,
+        failed: None,
+    };
+    let run = sim::run::run_detailed(scenario, policy, seed, &mut recorder)
+        .map_err(|e| Failure::new(Exit::Data, e))?;
+    if let Some(e) = recorder.failed {
+        return Err(failed(e));
+    }
+    recorder.writer.finish().map_err(failed)?;
+    Ok(run.report)
 }
 
 /// A line per flow.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::text::{Text, Time};
 use super::values::ValueError;
-use crate::aqm::params::{DualQParams, LAqmParams, PiParams};
+use crate::aqm::params::{DualQParams, Knobs, LAqmParams, PiParams};
 use crate::time::Span;
 use crate::units;
 
@@ -48,6 +48,16 @@ impl Constants {
             alpha: Some(file.alpha),
             beta: Some(file.beta),
             ramp_min: Some(file.ramp.0.0),
+        }
+    }
+
+    /// What a controller that set them would have in force. Gains are not scaled but set, so that the gain scale is 1.
+    pub fn knobs(&self) -> Knobs {
+        let rfc = Knobs::default();
+        Knobs {
+            target: self.target.unwrap_or(rfc.target),
+            ramp_min: self.ramp_min.unwrap_or(rfc.ramp_min),
+            ..rfc
         }
     }
 

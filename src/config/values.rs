@@ -39,6 +39,15 @@ impl Policy {
     /// Every accepted spelling.
     pub const NAMES: &'static str =
         "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms:..., pi2, codel, taildrop or replay:FILE";
+
+    /// The constants that it sets in place of those of RFC 9332.
+    pub fn constants(&self) -> Constants {
+        match self {
+            Self::DualPi2With(constants) => *constants,
+            Self::DualPi2Tuned => Constants::tuned(),
+            _ => Constants::default(),
+        }
+    }
 }
 
 impl fmt::Display for Policy {

@@ -21,6 +21,8 @@ pub(super) struct Controller {
     latency: Span,
     /// Decisions on their way, oldest first, with the time that they arrive.
     under_way: VecDeque<(Instant, Decision)>,
+    /// The factor that p' was multiplied with in the window that is open.
+    feed_forward: f64,
     decisions: u64,
     windows: u64,
     windows_in_fallback: u64,
@@ -39,15 +41,16 @@ impl Controller {
             guard: Guard::new(GuardParams::default(), Knobs::default(), Instant::ZERO),
             latency,
             under_way: VecDeque::new(),
+            feed_forward: 1.0,
             decisions: 0,
             windows: 0,
             windows_in_fallback: 0,
         }
     }
 
-    /// The parameters in force.
+    /// The parameters in force, with the feed-forward of the window that is open.
     pub(super) const fn in_force(&self) -> Knobs {
-        self.guard.in_force()
+        Knobs { feed_forward: self.feed_forward, ..self.guard.in_force() }
     }
 
     /// When the next decision arrives.
@@ -60,6 +63,7 @@ impl Controller {
         if let Some((_, decision)) = self.under_way.pop_front()
             && let Some(knobs) = self.guard.step(Some(&decision), now)
         {
+            self.feed_forward *= knobs.feed_forward;
             egress.apply(&knobs, now);
         }
     }
@@ -67,6 +71,7 @@ impl Controller {
     /// A window has closed, inside the `measured` time or before.
     pub(super) fn window(&mut self, window: &TelemetryWindow, egress: &mut Egress<u32>, measured: bool) {
         let now = window.end;
+        self.feed_forward = 1.0;
         if let Some(knobs) = self.guard.step(None, now) {
             egress.apply(&knobs, now);
         }

@@ -104,6 +104,7 @@ pub fn run_detailed(
 ) -> Result<SimRun, SimError> {
     let mut sim = simulation(scenario, policy, seed);
     let mut controller = Controller::of(policy, scenario.decision_latency)?;
+    let constants = policy.constants().knobs();
     let mut recorder = DirectionRecorder::new(RunSetup {
         scenario: Some(scenario.name.clone()),
         policy: policy.to_string(),
@@ -129,7 +130,7 @@ pub fn run_detailed(
             }
         }
         sim.run_until(end, &mut observed);
-        let in_force = controller.as_ref().map_or_else(Knobs::default, Controller::in_force);
+        let in_force = controller.as_ref().map_or(constants, Controller::in_force);
         if end > Instant::ZERO {
             let window = sim.bottleneck().take_window(end);
             recorder.window(&window);
