@@ -5,6 +5,8 @@ CARGO = cargo
 DEMO_ARGS =
 CELLS_ARGS =
 AGREE_ARGS =
+NS3_ARGS =
+TUNE_ARGS =
 BENCH_ARGS =
 TEST_ARGS =
 
@@ -12,7 +14,7 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement ns3 tune wheel wheel-test tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +37,23 @@ cells: build tools ## the acceptance cells on real traffic, with their bands
 
 agreement: build tools ## measurement, live runs and simulator in one table
 	@$(ENV) $(BIN)/l4sd-testbed agreement --date "$$(date -u +%F)" $(AGREE_ARGS)
+
+ns3: build ## the simulator beside ns-3 from PyPI: throughput and queue delay within 15 %
+	@$(ENV) PYTHON=$${PYTHON:-python3} python3 bench/ns3/run.py --l4sd $(BIN)/l4sd \
+		--ns3 "$$(bench/ns3/build.sh "$${CARGO_TARGET_DIR:-target}/ns3")" --out bench/ns3/results.md $(NS3_ARGS)
+
+tune: build ## search the constants of dualpi2-tuned on the train split (Optuna, some 20 minutes) into models/
+	@$(ENV) python3 -m venv target/venv-tune && target/venv-tune/bin/pip install -q "optuna>=5,<6"
+	@$(ENV) target/venv-tune/bin/python models/train/tune.py --l4sd $(BIN)/l4sd $(TUNE_ARGS)
+
+wheel: ## the Python package l4sd_gym: target/wheels/*.whl
+	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"
+	@$(ENV) cd bindings/python && ../../target/venv-wheel/bin/maturin build -q --out ../../target/wheels
+
+wheel-test: wheel ## the package's tests, against the wheel
+	@$(ENV) python3 -m venv target/venv-gym && target/venv-gym/bin/pip install -q gymnasium numpy pytest
+	@$(ENV) target/venv-gym/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
+	@$(ENV) cd target && venv-gym/bin/python -m pytest -q ../bindings/python/tests
 
 tools: ## the senders of the demo: iperf3 and ethtool from the system, udp_prague into target/tools
 	@$(ENV) CARGO="$(CARGO)" sh bench/testbed/tools.sh

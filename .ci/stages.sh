@@ -25,6 +25,7 @@ packages() {
         command -v "${pair%%:*}" >/dev/null || lacking+=("${pair##*:}")
     done
     [[ -f /usr/include/stdio.h ]] || lacking+=(libc6-dev)
+    python3 -c 'import ensurepip' 2>/dev/null || lacking+=(python3-venv)
     if ((${#lacking[@]} == 0)); then
         echo "nothing lacking"
     elif ((EUID != 0)); then
