@@ -8,7 +8,7 @@
 //! | [`cli`] | verbs; the only place for `anyhow` |
 //! | [`runtime`] | the forwarder's loop on a real host, and the only clock |
 //! | [`eval`] | many simulated cells, scored and compared |
-//! | [`env`] | a simulated link as an environment for learning |
+//! | [`env`](mod@env) | a simulated link as an environment for learning |
 //! | [`sim`] | the same egress in virtual time, between models of senders |
 //! | [`metrics`], [`report`] | what an operator scrapes; what a run leaves behind |
 //! | [`config`] | TOML and flags to validated types |

@@ -11,7 +11,7 @@
 //! | [`score`] | S and feasibility of a cell |
 //! | [`bootstrap`] | 95 % intervals over links and seeds |
 //! | [`summary`] | cells and groups of cells, judged |
-//! | [`file`], [`tables`], [`plots`] | what is written |
+//! | [`file`](mod@file), [`tables`], [`plots`] | what is written |
 
 pub mod bootstrap;
 pub mod cell;

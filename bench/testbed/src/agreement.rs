@@ -1,6 +1,6 @@
 //! Measurement, live run and simulator in one table: `l4sd-testbed agreement`.
 //!
-//! [`reference`] has what was measured elsewhere, [`pairs`] the published RTT pairs, [`simulator`] runs `l4sd sim`,
+//! [`mod@reference`] has what was measured elsewhere, [`pairs`] the published RTT pairs, [`simulator`] runs `l4sd sim`,
 //! [`verdict`] has the tolerances, [`table`] and [`explain`] say it. Nothing here simulates or forwards: figures come
 //! out of `results.json`.
 
