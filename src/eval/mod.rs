@@ -7,6 +7,7 @@
 //! | [`cell`] | a drawn link, and the record of a run |
 //! | [`design`] | which runs are made: cells x policies x seeds |
 //! | [`simulate`] | one run |
+//! | [`plan`] | all of it from names: what `l4sd eval` and the Python package share |
 //! | [`runner`], [`records`] | makes them on all cores; keeps what is done, so that a run can be taken up again |
 //! | [`score`] | S and feasibility of a cell |
 //! | [`bootstrap`] | 95 % intervals over links and seeds |
@@ -18,6 +19,7 @@ pub mod cell;
 pub mod design;
 pub mod file;
 mod parallel;
+pub mod plan;
 pub mod plots;
 mod progress;
 pub mod records;
@@ -33,6 +35,7 @@ use std::path::PathBuf;
 
 pub use cell::{CellInfo, CellRecord};
 pub use design::{Design, Unit};
+pub use plan::EvalPlan;
 pub use progress::Progress;
 pub use records::{Header, RecordLog};
 pub use summary::{Judgement, judge};

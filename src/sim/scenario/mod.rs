@@ -9,6 +9,7 @@ use super::link::{LinkSpec, Program, Step, TraceError};
 use super::traffic::FlowSpec;
 use crate::config::Limit;
 use crate::time::{Instant, Span};
+use crate::wire::Ecn;
 
 /// Why there is no [`Scenario`].
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +144,16 @@ impl Scenario {
             file::Wrong::Sense(reason) => ScenarioError::Sense { file: name.to_owned(), reason },
             file::Wrong::Trace(source) => ScenarioError::Trace { file: name.to_owned(), source },
         })
+    }
+
+    /// What kinds of flows there are, as grids call it: `1v1` is one L flow against one C flow.
+    pub fn mix(&self) -> String {
+        let l = self.flows.iter().filter(|f| matches!(f.spec.ecn, Ecn::Ect1 | Ecn::Ce)).count();
+        match (l, self.flows.len() - l) {
+            (l, 0) if l > 0 => "l_only".to_owned(),
+            (0, _) => "c_only".to_owned(),
+            (l, c) => format!("{l}v{c}"),
+        }
     }
 
     /// What `seed` makes of it. The same for every policy.
