@@ -1,7 +1,7 @@
 """Simulated L4S links with a DualPI2 twin, as Gymnasium environments.
 
 The simulator, the AQM, the guard, the features and the reward are l4sd's own Rust code; this package holds none of them.
-See :class:`L4sdEnv` for one link and :class:`L4sdVectorEnv` for thousands.
+See :class:`L4sdEnv` for one link, :class:`L4sdVectorEnv` for thousands, and :mod:`l4sd_gym.scale` for many machines.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ from __future__ import annotations
 import gymnasium
 
 from l4sd_gym._core import VERSION as __version__
-from l4sd_gym._links import ACTION_VALUES, DEFAULT_ACTION, FEATURES, INFO, SCHEMA_HASH, Options
+from l4sd_gym._links import (
+    ACTION_VALUES,
+    DEFAULT_ACTION,
+    FEATURES,
+    INFO,
+    SCHEMA_HASH,
+    Options,
+    grid_scenarios,
+)
 from l4sd_gym.env import L4sdEnv
 from l4sd_gym.vector import L4sdVectorEnv
 
@@ -23,6 +31,7 @@ __all__ = [
     "Options",
     "SCHEMA_HASH",
     "__version__",
+    "grid_scenarios",
 ]
 
 gymnasium.register(

@@ -84,6 +84,17 @@ def links(
     )
 
 
+def grid_scenarios(
+    grid: str, split: str = "train", split_seed: int = 1, draws: int = 1, smoke: bool = False
+) -> list[str]:
+    """Scenario texts of a grid of ``l4sd eval``, such as rfc9332, steps, or web: what environments take.
+
+    ``split`` is train, dev, or test; ``draws`` links are drawn near each point of the grid, 1 to 1000; ``smoke`` is three of
+    10 s instead. Raises ValueError that names what is wrong.
+    """
+    return _core.grid_scenarios(grid, split, split_seed, draws, smoke)
+
+
 def _sources(scenario: Scenario | Sequence[Scenario] | None) -> list[tuple[str, str]]:
     if scenario is None:
         return [("text", _core.DEFAULT_SCENARIO)]

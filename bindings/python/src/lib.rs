@@ -1,7 +1,10 @@
-//! `l4sd_gym._core`: the environments of `l4sd::env` for Python, over the caller's NumPy arrays.
+//! `l4sd_gym._core`: the environments of `l4sd::env` for Python, over the caller's NumPy arrays, and the runs of
+//! `l4sd eval`.
 //!
 //! It converts, checks, and lets go of the interpreter's lock while links are simulated. What a user sees is the Python
 //! package on top; nothing here is meant to be called directly. No simulation, no reward and no feature stands here.
+
+mod eval;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -261,6 +264,8 @@ fn action_values(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Links>()?;
     m.add_class::<Snapshot>()?;
+    m.add_class::<eval::EvalPlan>()?;
+    m.add_function(wrap_pyfunction!(eval::grid_scenarios, m)?)?;
     m.add("INFO", INFO.to_vec())?;
     m.add("ACTION_NAMES", action::NAMES.to_vec())?;
     m.add("ACTION_SIZES", action::SIZES.to_vec())?;
