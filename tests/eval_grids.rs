@@ -1,6 +1,5 @@
 //! The tables of the smoke variant of every grid, as they were: whoever changes the simulator, a sender, an AQM or the
 //! scoreboard sees here what it does to them. `cargo insta accept` (or INSTA_UPDATE=always) takes a change.
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
 
 use std::process::Command;
 
