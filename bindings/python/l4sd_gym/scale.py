@@ -1,8 +1,8 @@
 """Evaluations and rollouts as Ray tasks, or as threads of this process; the outcome is the same to the bit.
 
 Every task is a run of l4sd's own simulator, which lets go of the interpreter's lock. Needs ``pip install ray`` unless
-``ray=False``. A Ray that is not connected yet is: to ``RAY_ADDRESS`` if that is set, else to a fresh local one. Workers
-need this package in the same version, and scenario files at the same paths.
+``ray=False``. Without a connection to Ray, ``ray.init()`` makes one: to ``RAY_ADDRESS``, a cluster that runs here, or a
+fresh local one. Workers need this package in the same version, and scenario files at the same paths.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _spread(
     except ImportError as e:
         raise ImportError("ray is not installed: pip install ray, or ray=False for threads") from e
     if not cluster.is_initialized():
-        cluster.init(include_dashboard=False)
+        cluster.init()
     remote = cluster.remote(num_cpus=1)(work)
     return cluster.get([remote.remote(*task) for task in tasks])
 
@@ -179,4 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Workers look for functions where these are imported from, which is not `__main__`.
+    from l4sd_gym import scale
+
+    scale.main()

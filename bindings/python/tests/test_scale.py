@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,16 @@ def test_ray_writes_the_same_bytes(threads: str, cluster: None) -> None:
 def test_rollouts_on_ray_return_the_same(mixed: list[str], cluster: None) -> None:
     here = rollouts(mixed, 5, seed=3, per_task=5, ray=False, hold=8)
     assert np.array_equal(rollouts(mixed, 5, seed=3, per_task=2, hold=8), here)
+
+
+def test_the_module_as_a_command_writes_the_same_bytes(threads: str, cluster: None, tmp_path: Path) -> None:
+    import ray
+
+    results = tmp_path / "results.json"
+    command = [sys.executable, "-m", "l4sd_gym.scale", *GRIDS, "--policy", *POLICIES, "--seeds", "1"]
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    subprocess.run([*command, "--out", results], check=True, env=environment, timeout=120)
+    assert results.read_bytes() == threads.encode()
 
 
 def test_the_command_line_writes_the_same_bytes(threads: str, tmp_path: Path) -> None:
