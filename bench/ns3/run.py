@@ -205,6 +205,8 @@ def main():
     groups = tomllib.loads((HERE / "cases.toml").read_text())["group"]
     print(f"{'':61}{'Mbit/s':>8} {'ns-3':>8} {'off':>7}  {'delay ms':>8} {'ns-3':>8} {'off':>7}  {'signals':>8} {'ns-3':>8}")
     tables = [(group, list(compare(group, options, ns3, l4sd))) for group in groups]
+    if not any(rows for _, rows in tables):
+        sys.exit(f"no scenario is called '{options.only}'; see bench/ns3/scenarios")
     if options.out:
         version = subprocess.run([options.l4sd, "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         options.out.write_text(markdown(tables, options.seeds, version))
