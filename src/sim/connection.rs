@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 
 use super::events::{Event, Events};
-use super::flow::receiver::{Ack, Receiver};
+use super::flow::receiver::{Ack, Feedback, Receiver};
 use super::flow::tcp::{Sender, Supply};
 use super::flow::{Control, FlowStats, bbr};
 use super::link::generator::{exponential, normal};
@@ -105,6 +105,10 @@ impl Connection {
                 Source::Web(Box::new(WebSource { spec: web.clone(), next: None, gone: FlowStats::default() }))
             }
         };
+        let feedback = match &source {
+            Source::Bulk(sender) if matches!(sender.control(), Control::Dctcp(_)) => Feedback::Echo,
+            _ => Feedback::Counter,
+        };
         Self {
             source,
             frame: spec.frame,
@@ -116,7 +120,7 @@ impl Connection {
             parent: None,
             line: VecDeque::new(),
             in_network: 0,
-            receiver: Receiver::new(spec.delayed_acks),
+            receiver: Receiver::new(spec.delayed_acks, feedback),
             acks: VecDeque::new(),
             set: Timers::default(),
             rng,
@@ -176,9 +180,10 @@ impl Connection {
                 if let (Some(due), Some(ack)) = (self.receiver.due(), self.receiver.expire(arrives)) {
                     self.acknowledge(own, ack, due, events);
                 }
-                if let Some(ack) = self.receiver.receive(transmission, ce, arrives) {
+                for ack in self.receiver.receive(transmission, ce, arrives) {
                     self.acknowledge(own, ack, arrives, events);
-                } else if let (Some(due), false) = (self.receiver.due(), self.set.ack) {
+                }
+                if let (Some(due), false) = (self.receiver.due(), self.set.ack) {
                     self.set.ack = true;
                     events.push(due, Event::AckTimer(own));
                 }

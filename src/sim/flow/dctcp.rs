@@ -1,5 +1,6 @@
-//! DCTCP: RFC 8257. The window also grows in the round trip after a reduction, since §3.4 there makes no exception; the
-//! rate law 2/(R p) rests on it.
+//! DCTCP: RFC 8257. The window also grows in the round trip after a reduction, except with an ECN-Echo: §3.4 there makes
+//! no other exception, and the rate law 2/(R p) rests on it. Linux and ns-3 hold the window for that round trip (CWR
+//! state), and send 0.73/(R p) under periodic marks.
 
 use super::AckSample;
 use super::reno::Reno;
@@ -14,13 +15,12 @@ pub struct Dctcp {
     alpha: f64,
     acked: u32,
     ce: u32,
-    reduced: bool,
 }
 
 impl Default for Dctcp {
     fn default() -> Self {
         // RFC 8257 §3.3: alpha begins at 1.
-        Self { reno: Reno::default(), alpha: 1.0, acked: 0, ce: 0, reduced: false }
+        Self { reno: Reno::default(), alpha: 1.0, acked: 0, ce: 0 }
     }
 }
 
@@ -36,14 +36,16 @@ impl Dctcp {
             // RFC 8257 §3.3: M, and the average of it.
             let share = f64::from(self.ce) / f64::from(self.acked.max(1));
             self.alpha += GAIN * (share - self.alpha);
-            (self.acked, self.ce, self.reduced) = (0, 0, false);
+            (self.acked, self.ce) = (0, 0);
         }
+        // RFC 8257 §3.4: as in conventional TCP.
         self.reno.on_ack(ack);
-        if ack.ce > 0 && !self.reduced {
-            // RFC 8257 §3.3.
-            self.reno.reduce_to(self.reno.window() * (1.0 - self.alpha / 2.0));
-            self.reduced = true;
-        }
+    }
+
+    /// The first CE of a window of data: the sender sees to that.
+    pub(super) fn on_ce(&mut self) {
+        // RFC 8257 §3.3, step 9.
+        self.reno.reduce_to(self.reno.window() * (1.0 - self.alpha / 2.0));
     }
 
     pub(super) fn on_loss(&mut self) {

@@ -11,7 +11,7 @@
 //! | [`classic_aqm`] | arXiv 1911.00710: Prague's suspicion of a classic ECN AQM |
 //! | [`bbr`] | draft-cardwell-iccrg-bbr-congestion-control-00, which is BBR v1 |
 //! | [`delivery_rate`] | draft-cheng-iccrg-delivery-rate-estimation |
-//! | [`receiver`] | RFC 5681 §4.2, RFC 8257 §3.2 |
+//! | [`receiver`] | RFC 5681 §4.2, RFC 8257 §3.2, RFC 9768 §3.2.2.5.1 |
 
 pub mod bbr;
 pub mod classic_aqm;
@@ -126,10 +126,10 @@ impl Control {
         }
     }
 
-    /// CE means what a loss means (RFC 3168 §6.1.2), once a round trip; the scalable controls look at the share of CE
-    /// in [`Control::on_ack`] instead, and BBR v1 not at all.
-    pub const fn classic_ecn(&self) -> bool {
-        matches!(self, Self::Reno(_) | Self::Cubic(_))
+    /// The window is reduced for the first CE of a window of data, by [`Control::on_ce`], unless a loss has done so
+    /// (RFC 3168 §6.1.2, RFC 8257 §3.3 and §3.5). Prague has its own measure of time, and BBR v1 does not look at CE.
+    pub const fn reduces_once_a_window(&self) -> bool {
+        matches!(self, Self::Reno(_) | Self::Cubic(_) | Self::Dctcp(_))
     }
 
     /// Takes an acknowledgement. While losses are repaired only BBR changes its window.
@@ -144,7 +144,18 @@ impl Control {
         }
     }
 
-    /// The first loss, or the first classic CE, of a round trip.
+    /// The first CE of a window of data, where [`Control::reduces_once_a_window`].
+    pub fn on_ce(&mut self) {
+        match self {
+            // RFC 3168 §6.1.2: what a loss means.
+            Self::Reno(c) => c.on_congestion(),
+            Self::Cubic(c) => c.on_congestion(),
+            Self::Dctcp(c) => c.on_ce(),
+            Self::Prague(_) | Self::Bbr(_) => {}
+        }
+    }
+
+    /// The first loss of a window of data.
     pub fn on_congestion(&mut self) {
         match self {
             Self::Reno(c) => c.on_congestion(),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::receiver::{Ack, Receiver};
+use super::receiver::{Ack, Feedback, Receiver};
 use super::tcp::{Permission, Sender};
 use crate::time::{Instant, Span};
 
@@ -42,7 +42,7 @@ impl Path {
             losses: Box::new(|_| false),
             worst: Span::ZERO,
             arrivals: 0,
-            receiver: Receiver::new(false),
+            receiver: Receiver::new(false, Feedback::Counter),
             link_free: Instant::ZERO,
             packets: VecDeque::new(),
             acks: VecDeque::new(),
@@ -100,7 +100,7 @@ impl Path {
         if let Some((_, number, ce)) = self.packets.pop_front_if(|p| p.0 <= now) {
             self.arrivals += 1;
             self.sender.received(number);
-            if let Some(ack) = self.receiver.receive(number, ce, now) {
+            for ack in self.receiver.receive(number, ce, now) {
                 self.acks.push_back((now + self.rtt, ack));
             }
         } else if let Some((_, ack)) = self.acks.pop_front_if(|a| a.0 <= now) {
@@ -247,7 +247,7 @@ mod tests {
             for (name, control) in controls() {
                 let mut rng = fastrand::Rng::with_seed(seed);
                 let mut p = Path::new(Sender::with_supply(control, Supply::Packets(0)));
-                p.receiver = Receiver::new(rng.bool());
+                p.receiver = Receiver::new(rng.bool(), [Feedback::Echo, Feedback::Counter][rng.usize(..2)]);
                 p.buffer = rng.u64(5..40);
                 p.mark_from = Span::from_millis(rng.u64(1..20));
                 let share = f64::from(rng.u32(0..30)) / 100.0;

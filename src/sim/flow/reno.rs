@@ -34,6 +34,10 @@ impl Reno {
     }
 
     pub(super) fn on_ack(&mut self, ack: &AckSample) {
+        if ack.ce > 0 {
+            // RFC 3168 §6.1.2: no growth with an ECN-Echo.
+            return;
+        }
         if let Some(hystart) = &mut self.hystart {
             match hystart.on_ack(ack) {
                 Some(packets) if ack.window_used => self.cwnd += packets,

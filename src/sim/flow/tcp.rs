@@ -380,8 +380,9 @@ impl Sender {
         if settled.lost > 0 && settled.newest_lost >= self.reduced_until {
             self.repairing_until = self.next();
             self.reduce();
-        } else if ack.ce > 0 && self.control.classic_ecn() && ack.newest >= self.reduced_until {
-            self.reduce();
+        } else if ack.ce > 0 && self.control.reduces_once_a_window() && ack.newest >= self.reduced_until {
+            self.reduced_until = self.next();
+            self.control.on_ce();
         }
         self.control_changed();
         if self.begun() == self.supplied {
@@ -532,6 +533,7 @@ impl Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::flow::dctcp::Dctcp;
     use crate::sim::flow::reno::Reno;
 
     fn sender() -> Sender {
@@ -602,8 +604,28 @@ mod tests {
         for t in 0..10 {
             s.received(t);
             s.on_ack(Ack { newest: t, ce: 1 }, Instant::from_millis(20));
+            assert_eq!(s.window(), 5.0, "halved, and no growth with an echo");
         }
-        // 11 halved once, then 9 acknowledgements of congestion avoidance: at most 9/5.5 more.
-        assert!((5.5..7.2).contains(&s.window()), "{}", s.window());
+    }
+
+    /// A run of marks over the end of a round of the measurement. Alpha is 1, and 15/16 after the first round.
+    #[test]
+    fn dctcp_reduces_once_for_each_window_of_data() {
+        let mut s = Sender::new(Dctcp::default().into());
+        let mut answer = |t: u64, ce: u32| {
+            fill(&mut s, Instant::from_millis(20));
+            s.received(t);
+            s.on_ack(Ack { newest: t, ce }, Instant::from_millis(20));
+            s.window()
+        };
+        for t in 0..9 {
+            answer(t, 0);
+        }
+        let reduced = 19.0 * (1.0 - 15.0 / 32.0);
+        // A round of the measurement ends with 10; 0 to 27 have been sent when 9 says so.
+        for t in 9..28 {
+            assert_eq!(answer(t, 1), reduced, "{t}");
+        }
+        assert!(answer(28, 1) < reduced, "sent after the reduction");
     }
 }
