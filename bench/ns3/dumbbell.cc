@@ -76,8 +76,8 @@ struct Options
 {
     std::string cc = "TcpCubic", recovery = "ns3::TcpClassicRecovery", queue = "fifo", rate = "40Mbps", rtts = "0.02";
     std::string ecn = "off";
-    uint32_t packets = 100, payload = 1448, acks = 2;
-    double duration = 60, warmup = 20, jitter = 0.02, threshold = 0.001;
+    uint32_t packets = 100, payload = 1448, acks = 2, period = 0;
+    double duration = 60, warmup = 20, jitter = 0.02, threshold = 0.001, probability = 0;
     uint64_t seed = 1;
     bool hystart = true;
 };
@@ -88,7 +88,7 @@ Options Read(int argc, char* argv[])
     CommandLine cmd;
     cmd.AddValue("cc", "Congestion control: a TypeId of ns-3 without ns3::", o.cc);
     cmd.AddValue("recovery", "TypeId of the recovery", o.recovery);
-    cmd.AddValue("queue", "fifo, codel or step", o.queue);
+    cmd.AddValue("queue", "fifo, codel, step or signals", o.queue);
     cmd.AddValue("rate", "Rate of the bottleneck", o.rate);
     cmd.AddValue("rtts", "Base round trip of each flow in seconds, with commas", o.rtts);
     cmd.AddValue("ecn", "off, ect0 or ect1", o.ecn);
@@ -98,6 +98,8 @@ Options Read(int argc, char* argv[])
     cmd.AddValue("duration", "Simulated seconds", o.duration);
     cmd.AddValue("warmup", "Seconds that are left out", o.warmup);
     cmd.AddValue("jitter", "Flows start within this many seconds", o.jitter);
+    cmd.AddValue("probability", "Share of the packets that queue signals marks or drops", o.probability);
+    cmd.AddValue("period", "The same, every n-th packet", o.period);
     cmd.AddValue("threshold", "Step of the marking in seconds", o.threshold);
     cmd.AddValue("seed", "Draws the starts", o.seed);
     cmd.AddValue("hystart", "HyStart of TcpCubic", o.hystart);
@@ -131,6 +133,11 @@ Ptr<QueueDisc> Bottleneck(const Options& o, Ptr<NetDevice> device)
     {
         tc.SetRootQueueDisc("ns3::FifoQueueDisc", "MaxSize", size);
     }
+    else if (o.queue == "signals")
+    {
+        tc.SetRootQueueDisc("SignallingQueueDisc", "Probability", DoubleValue(o.probability), "Period",
+                            UintegerValue(o.period));
+    }
     else
     {
         bool step = o.queue == "step";
@@ -141,10 +148,67 @@ Ptr<QueueDisc> Bottleneck(const Options& o, Ptr<NetDevice> device)
     return tc.Install(device).Get(0);
 }
 
+/// A queue without a limit on a link that is never full. Marks packets, or drops those that cannot be marked, each with
+/// the same probability or every n-th.
+class SignallingQueueDisc : public QueueDisc
+{
+  public:
+    static TypeId GetTypeId()
+    {
+        static TypeId tid = TypeId("SignallingQueueDisc")
+                                .SetParent<QueueDisc>()
+                                .AddConstructor<SignallingQueueDisc>()
+                                .AddAttribute("Probability", "Of a signal", DoubleValue(0),
+                                              MakeDoubleAccessor(&SignallingQueueDisc::m_probability),
+                                              MakeDoubleChecker<double>(0, 1))
+                                .AddAttribute("Period", "Packets per signal; 0: by probability", UintegerValue(0),
+                                              MakeUintegerAccessor(&SignallingQueueDisc::m_period),
+                                              MakeUintegerChecker<uint32_t>());
+        return tid;
+    }
+
+  private:
+    bool DoEnqueue(Ptr<QueueDiscItem> item) override
+    {
+        // Not a handshake: a connection is to begin.
+        bool data = item->GetSize() > 500;
+        bool signal = data && (m_period ? ++m_count % m_period == 0 : m_draw->GetValue() < m_probability);
+        if (signal && !Mark(item, "signal"))
+        {
+            DropBeforeEnqueue(item, "signal");
+            return false;
+        }
+        return GetInternalQueue(0)->Enqueue(item);
+    }
+
+    Ptr<QueueDiscItem> DoDequeue() override
+    {
+        return GetInternalQueue(0)->Dequeue();
+    }
+
+    bool CheckConfig() override
+    {
+        AddInternalQueue(CreateObjectWithAttributes<DropTailQueue<QueueDiscItem>>("MaxSize", StringValue("1000000p")));
+        return true;
+    }
+
+    void InitializeParams() override
+    {
+        m_draw = CreateObject<UniformRandomVariable>();
+        m_draw->SetStream(2);
+    }
+
+    double m_probability;
+    uint32_t m_period, m_count = 0;
+    Ptr<UniformRandomVariable> m_draw;
+};
+
 double CpuSeconds()
 {
     return double(std::clock()) / CLOCKS_PER_SEC;
 }
+
+NS_OBJECT_ENSURE_REGISTERED(SignallingQueueDisc);
 
 } // namespace
 
