@@ -41,6 +41,8 @@ agreement: build tools ## measurement, live runs and simulator in one table
 ns3: build ## the simulator beside ns-3 from PyPI: throughput and queue delay within 15 %
 	@$(ENV) PYTHON=$${PYTHON:-python3} python3 bench/ns3/run.py --l4sd $(BIN)/l4sd \
 		--ns3 "$$(bench/ns3/build.sh "$${CARGO_TARGET_DIR:-target}/ns3")" --out bench/ns3/results.md $(NS3_ARGS)
+	@$(ENV) python3 bench/ns3/run.py --ns3 "$${CARGO_TARGET_DIR:-target}/ns3/dumbbell" --signals bench/ns3/signals.csv
+	@$(ENV) $(CARGO) test -q --test sim_laws as_in_ns3 -- --nocapture
 
 tune: build ## search the constants of dualpi2-tuned on the train split (Optuna, some 20 minutes) into models/
 	@$(ENV) python3 -m venv target/venv-tune && target/venv-tune/bin/pip install -q "optuna>=5,<6"

@@ -233,15 +233,17 @@ fn prague_sends_2_over_the_virtual_rtt_times_p() {
     scalable("prague with fall-back", &fallback, 25, random, &[25], &[100, 20]);
 }
 
-/// Random marks come in bunches, and one reduction is made in each window that has any: x (1 - exp(-x)) = 2, or
-/// x = 2.24. That is within reach of 2.
+/// Random marks: as Prague, and for the same reason, once a window of data is reckoned from the reduction (RFC 8257 §3.3).
 #[test]
 fn dctcp_sends_2_over_r_p() {
     scalable("dctcp", &Dctcp::default().into(), 0, 1.0 + 3.0f64.sqrt(), &[20], &PERIODS);
 }
 
 /// Windows under random marks and losses beside ns-3's, whose figures `bench/ns3/run.py` writes: within 20 % where the
-/// row is judged.
+/// row is judged. That random marks lift a window over the law of periodic ones is no fault of these models: ns-3's CUBIC
+/// is 14 to 19 % over it, and ours within 7 % of ns-3's. ns-3 has no Prague, and its DCTCP holds the window after a
+/// reduction; the reckoning that gives 1 + sqrt 3 for senders that grow throughout gives sqrt 2 for one that does not, and
+/// ns-3's has 1.36 to 1.41.
 #[test]
 fn random_signals_are_answered_as_in_ns3() {
     let mut verdict = Verdict::default();

@@ -1,12 +1,17 @@
 """The l4sd simulator beside ns-3: the same dumbbells in both, throughput and mean queue delay within 15 %.
 
     run.py --l4sd BINARY --ns3 DUMBBELL [--only GLOB] [--seeds N] [--reuse FILE] [--out FILE.md]
+    run.py --ns3 DUMBBELL --signals FILE.csv [--reuse FILE]
 
 Scenario files are l4sd's; this file reads the part of them that ns-3 is given. Both are averaged over seeds, which draw
 when the flows start. Ends with 1 if a judged row is outside the tolerance.
+
+With --signals, ns-3's part of the windows under random marks and losses: the last column of the file is written again,
+and tests/sim_laws.rs compares it with l4sd.
 """
 
 import argparse
+import csv
 import fnmatch
 import hashlib
 import json
@@ -192,15 +197,53 @@ def compare(group, options, ns3, l4sd):
             yield row
 
 
+def signals(path, ns3):
+    """Mean window of one flow that nothing but random signals holds back, for each row of the file."""
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        cc, rtt, period = row["cc"], float(row["rtt_ms"]) / 1e3, int(row["period"])
+        # In round trips: 2000 signals or more; 2/p is the time constant of DCTCP, whose window is about that too.
+        settle, measure = 6 * period + 200, 3 * period + 300
+        if cc != "dctcp":
+            window = max(1.22 * period**0.5, 1.054 * (rtt * period) ** 0.75 if cc == "cubic" else 0)
+            settle, measure = 200, int(2000 * period / window)
+        arguments = [
+            f"--cc={CC[cc]}",
+            "--queue=signals",
+            "--rate=10Gbps",
+            f"--rtts={rtt}",
+            f"--ecn={row['ecn']}",
+            f"--acks={row['acks']}",
+            "--hystart=false",
+            f"--duration={rtt * (settle + measure)}",
+            f"--warmup={rtt * settle}",
+            f"--probability={1 / period}",
+            "--seed=1",
+        ]
+        row["window"] = f"{sum(ns3.run(arguments)['mbps']) * 1e6 * rtt / 8 / (FRAME - HEADERS):.2f}"
+        print(*row.values(), flush=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description="The l4sd simulator beside ns-3")
-    parser.add_argument("--l4sd", required=True, help="the release binary")
+    parser.add_argument("--l4sd", help="the release binary")
     parser.add_argument("--ns3", required=True, help="the program that build.sh makes")
     parser.add_argument("--only", default="*", help="scenarios, as a glob")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--reuse", type=pathlib.Path, help="file that keeps ns-3's results from run to run")
     parser.add_argument("--out", type=pathlib.Path, help="file for the table, Markdown")
+    parser.add_argument("--signals", type=pathlib.Path, help="only the windows under random signals, in this file")
     options = parser.parse_args()
+    if options.signals:
+        signals(options.signals, Ns3(options.ns3, options.reuse))
+        return
+    if not options.l4sd:
+        parser.error("--l4sd is needed without --signals")
     ns3, l4sd = Ns3(options.ns3, options.reuse), L4sd(options.l4sd)
     groups = tomllib.loads((HERE / "cases.toml").read_text())["group"]
     print(f"{'':61}{'Mbit/s':>8} {'ns-3':>8} {'off':>7}  {'delay ms':>8} {'ns-3':>8} {'off':>7}  {'signals':>8} {'ns-3':>8}")
