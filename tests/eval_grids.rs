@@ -6,8 +6,10 @@ use std::process::Command;
 #[test]
 fn smoke_tables_are_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
-    let grids =
-        ["rfc9332", "flows", "rtt", "steps", "overload", "web", "bursty", "variable", "lowrate", "smoke"];
+    let grids = [
+        "rfc9332", "flows", "rtt", "steps", "overload", "web", "bursty", "variable", "lowrate", "switch",
+        "impaired", "smoke",
+    ];
     for grid in grids {
         let out = dir.path().join(grid);
         let run = Command::new(env!("CARGO_BIN_EXE_l4sd"))

@@ -18,7 +18,7 @@ use crate::time::Instant;
 /// Arguments of `l4sd eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
-    /// Grids: rfc9332, flows, rtt, steps, overload, web, bursty, variable, lowrate, smoke; or scenario files, each one
+    /// Grids: rfc9332, flows, rtt, steps, overload, web, bursty, variable, lowrate, switch, impaired, smoke; or scenario files, each one
     /// cell [default: all grids but smoke]
     #[arg(value_name = "GRID")]
     grids: Vec<String>,

@@ -62,7 +62,7 @@ impl Link {
             let spec = &flow.spec;
             let meta = PacketMeta { len: spec.frame, ecn: spec.ecn, nqb: spec.nqb, ip: true, flow: 0 };
             let kind = match spec.source {
-                SourceSpec::Bulk(_) => Kind::Long(sim.service(&meta).index()),
+                SourceSpec::Bulk(_) | SourceSpec::Limited { .. } => Kind::Long(sim.service(&meta).index()),
                 SourceSpec::Sized { .. } | SourceSpec::Web(_) => Kind::Short,
                 SourceSpec::Cbr { .. } | SourceSpec::Frames(_) => Kind::Unresponsive,
             };

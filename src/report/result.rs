@@ -61,6 +61,8 @@ pub struct RunResult {
     pub ratio_l_over_c: Option<f64>,
     /// For each step: milliseconds until the delay is back within twice the target for good.
     pub recovery_ms: Vec<Option<f64>>,
+    /// The phases of the window, each by itself, in the order of time; empty if the scenario names none.
+    pub phases: Vec<PhaseResult>,
     /// Share of the window in which the controller's fallback was in charge; `null` without a controller.
     pub fallback_share: Option<f64>,
     /// The controller in the window.
@@ -168,6 +170,23 @@ pub struct FlowResult {
     pub fct_ms: Option<f64>,
     /// Completion times of a source that opens many flows; `null` for others.
     pub fct: Option<FctResult>,
+}
+
+/// One phase of the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseResult {
+    /// Name in the scenario.
+    pub name: String,
+    /// Its beginning in seconds since the start of the run.
+    pub from_s: f64,
+    /// Its end.
+    pub to_s: f64,
+    /// The link.
+    pub link: LinkResult,
+    /// Queue delay of packets forwarded in it.
+    pub delay_ms: PerQueue<DelayResult>,
+    /// Mean goodput of the L flows that take what they get and are there throughout, over that of such C flows.
+    pub ratio_l_over_c: Option<f64>,
 }
 
 /// Completion times of many flows: of those that began and completed in the window.

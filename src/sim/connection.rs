@@ -95,6 +95,10 @@ impl Connection {
         };
         let source = match &spec.source {
             SourceSpec::Bulk(control) => Source::Bulk(Box::new(Sender::new(seeded(control, &mut rng)))),
+            SourceSpec::Limited { control, gap } => {
+                let supply = Supply::Every(*gap);
+                Source::Bulk(Box::new(Sender::with_supply(seeded(control, &mut rng), supply)))
+            }
             SourceSpec::Sized { control, packets } => {
                 let supply = Supply::Packets(*packets);
                 Source::Bulk(Box::new(Sender::with_supply(seeded(control, &mut rng), supply)))
@@ -176,6 +180,7 @@ impl Connection {
             Source::Web(_) => {}
             Source::Bulk(sender) => {
                 sender.received(transmission);
+                let ce = ce && !self.path.ce_bleached;
                 // The timer of an earlier packet may expire between now and this packet's arrival.
                 if let (Some(due), Some(ack)) = (self.receiver.due(), self.receiver.expire(arrives)) {
                     self.acknowledge(own, ack, due, events);
@@ -197,8 +202,15 @@ impl Connection {
         if self.path.ack_jitter != Span::ZERO {
             at += Span::from_nanos(self.rng.u64(0..=self.path.ack_jitter.as_nanos()));
         }
-        at = round_up(at, self.path.ack_compression).max(self.last_ack);
+        at = round_up(at, self.path.ack_compression);
+        at = round_up(at, self.path.ack_thinning).max(self.last_ack);
         self.last_ack = at;
+        if self.path.ack_thinning != Span::ZERO
+            && let Some((_, waiting)) = self.acks.back_mut().filter(|(waits_until, _)| *waits_until == at)
+        {
+            *waiting = waiting.followed_by(ack);
+            return;
+        }
         if self.acks.is_empty() {
             events.push(at, Event::Ack(own));
         }

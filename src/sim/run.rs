@@ -5,6 +5,7 @@
 use super::controller::Controller;
 use super::engine::{Probe, Sim};
 use super::flow::FlowStats;
+use super::phases::Phases;
 use super::scenario::{Drawn, PlannedFlow, Scenario};
 use super::traffic::SourceSpec;
 use crate::aqm::params::{DEFAULT_LIMIT_PACKETS, Knobs, Limit as QueueLimit, PiParams};
@@ -120,9 +121,10 @@ pub fn run_detailed(
         bins: vec![(0, 0); scenario.duration.as_nanos().div_ceil(BIN.as_nanos()) as usize],
     };
     let measured_from = Instant::ZERO + scenario.warmup;
+    let mut phases = Phases::of(scenario);
     let stats = |sim: &Sim<_>| (0..scenario.flows.len()).map(|i| sim.stats(i)).collect::<Vec<FlowStats>>();
     let mut at_warmup = stats(&sim);
-    for end in window_ends(scenario) {
+    for end in window_ends(scenario, phases.edges()) {
         while let Some(at) = controller.as_ref().and_then(Controller::due).filter(|&at| at <= end) {
             sim.run_until(at, &mut observed);
             if let Some(c) = &mut controller {
@@ -138,6 +140,7 @@ pub fn run_detailed(
             if let Some(c) = &mut controller {
                 c.window(&window, sim.bottleneck(), end >= measured_from);
             }
+            phases.window(&window, &observed.delays, &sim, scenario.flows.len());
         }
         if end == measured_from {
             observed.measuring = true;
@@ -145,6 +148,7 @@ pub fn run_detailed(
         }
     }
     let mut report = recorder.finish();
+    report.result.phases = phases.results(scenario, &observed.delays);
     let [mut l, mut c] = observed.delays;
     l.sort_unstable();
     c.sort_unstable();
@@ -162,12 +166,13 @@ pub fn run_detailed(
     Ok(SimRun { report, delays_ns: [l, c] })
 }
 
-/// Ends of windows: a grid, and the edges of the measured window.
-fn window_ends(scenario: &Scenario) -> Vec<Instant> {
+/// Ends of windows: a grid, the edges of the measured window, and those of phases.
+fn window_ends(scenario: &Scenario, edges: &[Instant]) -> Vec<Instant> {
     let grid = PiParams::default().t_update.as_nanos();
     let end = scenario.duration.as_nanos();
     let mut ends: Vec<u64> =
         (1..=end / grid).map(|i| i * grid).chain([scenario.warmup.as_nanos(), end]).collect();
+    ends.extend(edges.iter().map(|e| e.as_nanos()));
     ends.sort_unstable();
     ends.dedup();
     ends.into_iter().map(Instant::from_nanos).collect()
@@ -198,7 +203,7 @@ fn ms(ns: u64) -> f64 {
 }
 
 /// Mean, exact nearest-rank percentiles and maximum of an ascending list.
-fn delay_result(sorted: &[u64]) -> DelayResult {
+pub(super) fn delay_result(sorted: &[u64]) -> DelayResult {
     let Some(&max) = sorted.last() else { return DelayResult::default() };
     let rank = |per_mille: usize| nearest_rank(sorted, per_mille).map(ms);
     let sum: u64 = sorted.iter().sum();
@@ -264,13 +269,23 @@ impl Account<'_> {
 /// Mean goodput of endless flows with the L4S identifier over that of the other endless flows, also where a policy
 /// has one queue for both.
 fn ratio(scenario: &Scenario, results: &[FlowResult]) -> Option<f64> {
+    endless_ratio(
+        scenario,
+        |i| scenario.flows[i].is_endless(scenario.warmup),
+        |i| results.get(i).and_then(|r| r.goodput_mbps),
+    )
+}
+
+/// The same of any selection of flows.
+pub(super) fn endless_ratio(
+    scenario: &Scenario,
+    counts: impl Fn(usize) -> bool,
+    goodput: impl Fn(usize) -> Option<f64>,
+) -> Option<f64> {
     let mean = |l4s: bool| {
-        let goodputs: Vec<f64> = scenario
-            .flows
-            .iter()
-            .zip(results)
-            .filter(|(f, _)| f.is_endless(scenario.warmup) && (f.spec.ecn == Ecn::Ect1) == l4s)
-            .filter_map(|(_, r)| r.goodput_mbps)
+        let goodputs: Vec<f64> = (0..scenario.flows.len())
+            .filter(|&i| counts(i) && (scenario.flows[i].spec.ecn == Ecn::Ect1) == l4s)
+            .filter_map(&goodput)
             .collect();
         (!goodputs.is_empty()).then(|| goodputs.iter().sum::<f64>() / goodputs.len() as f64)
     };
@@ -336,7 +351,7 @@ mod tests {
 
     #[test]
     fn windows_end_where_the_measured_window_does() {
-        let ends = window_ends(&scenario("rate = \"40Mbit\""));
+        let ends = window_ends(&scenario("rate = \"40Mbit\""), &[]);
         for ms in [16, 1000, 4000] {
             assert_eq!(ends.iter().filter(|&&e| e == Instant::from_millis(ms)).count(), 1, "{ms}");
         }

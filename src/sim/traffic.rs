@@ -39,7 +39,13 @@ impl FlowSpec {
             delayed_acks: false,
             start: Instant::ZERO,
             stop: None,
-            path: PathSpec { aggregate: Span::ZERO, ack_jitter: Span::ZERO, ack_compression: Span::ZERO },
+            path: PathSpec {
+                aggregate: Span::ZERO,
+                ack_jitter: Span::ZERO,
+                ack_compression: Span::ZERO,
+                ack_thinning: Span::ZERO,
+                ce_bleached: false,
+            },
         }
     }
 }
@@ -53,6 +59,11 @@ pub struct PathSpec {
     pub ack_jitter: Span,
     /// Acknowledgements wait for the next multiple of this, and go on together.
     pub ack_compression: Span,
+    /// Acknowledgements wait for the next multiple of this, and the last of them goes on for all: a filter that drops
+    /// those which a later one makes superfluous. What they count is not lost, as with accurate ECN feedback.
+    pub ack_thinning: Span,
+    /// CE is taken away behind the bottleneck: the sender never hears of a mark.
+    pub ce_bleached: bool,
 }
 
 /// How a flow decides when to send.
@@ -60,6 +71,13 @@ pub struct PathSpec {
 pub enum SourceSpec {
     /// Endless data under a congestion control.
     Bulk(Control),
+    /// Endless data under a congestion control, of which an application hands over a packet at a time.
+    Limited {
+        /// The congestion control.
+        control: Control,
+        /// From one packet of data to the next; not zero.
+        gap: Span,
+    },
     /// So many packets of data under a congestion control.
     Sized {
         /// The congestion control.

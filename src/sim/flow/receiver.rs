@@ -14,6 +14,14 @@ pub struct Ack {
     pub ce: u32,
 }
 
+impl Ack {
+    /// One that says what this and a `later` one say.
+    #[must_use]
+    pub const fn followed_by(self, later: Self) -> Self {
+        Self { newest: later.newest, ce: self.ce + later.ce }
+    }
+}
+
 /// How a receiver says which packets carried CE. Either way an acknowledgement counts them exactly.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Feedback {

@@ -30,6 +30,8 @@ pub enum Supply {
     Endless,
     /// So many packets; [`Sender::supply`] may add to them.
     Packets(u64),
+    /// Data without end of which a packet's worth comes up each time after this span, from the first packet on.
+    Every(Span),
 }
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -146,6 +148,9 @@ pub struct Sender {
     next_paced: Instant,
     /// Packets' worth of data that there has been to send until now.
     supplied: u64,
+    /// Between packets' worth of data that come up, and when the next does; zero if they are there at once.
+    data_gap: Span,
+    next_data: Instant,
     to_repeat: u64,
     rtt: RoundTrip,
     round_end: u64,
@@ -175,9 +180,10 @@ impl Sender {
 
     /// A sender that has sent nothing.
     pub fn with_supply(control: Control, supply: Supply) -> Self {
-        let (supplied, used_until) = match supply {
-            Supply::Endless => (u64::MAX, u64::MAX),
-            Supply::Packets(n) => (n, 0),
+        let (supplied, used_until, data_gap) = match supply {
+            Supply::Endless => (u64::MAX, u64::MAX, Span::ZERO),
+            Supply::Packets(n) => (n, 0, Span::ZERO),
+            Supply::Every(gap) => (u64::MAX, 0, gap),
         };
         let mut sender = Self {
             control,
@@ -189,6 +195,8 @@ impl Sender {
             gap: Span::ZERO,
             next_paced: Instant::ZERO,
             supplied,
+            data_gap,
+            next_data: Instant::ZERO,
             to_repeat: 0,
             rtt: RoundTrip { smoothed: Span::ZERO, variation: Span::ZERO, least: Span::MAX },
             round_end: 0,
@@ -248,16 +256,19 @@ impl Sender {
     }
 
     /// There is something to send, new or again.
-    const fn has_data(&self) -> bool {
-        self.to_repeat > 0 || self.begun() < self.supplied
+    fn has_data(&self, now: Instant) -> bool {
+        self.to_repeat > 0 || (self.begun() < self.supplied && self.next_data <= now)
     }
 
     /// When the next packet may go.
     pub fn permission(&self, now: Instant) -> Permission {
         if self.probing {
             Permission::Now
-        } else if self.under_way >= self.most || !self.has_data() {
+        } else if self.under_way >= self.most {
             Permission::Blocked
+        } else if !self.has_data(now) {
+            let comes_up = self.begun() < self.supplied;
+            if comes_up { Permission::At(self.next_data) } else { Permission::Blocked }
         } else if self.next_paced > now {
             Permission::At(self.next_paced)
         } else {
@@ -291,12 +302,13 @@ impl Sender {
     /// Sends a packet at `now`; returns the number of the transmission. Only with [`Permission::Now`].
     pub fn send(&mut self, now: Instant) -> u64 {
         let number = self.next();
+        let begun = self.begun();
         if self.under_way == 0 {
             self.timer_from = now;
         }
         self.last_sent = now;
         if self.probing {
-            self.start_probe(number);
+            self.start_probe(number, now);
         }
         if self.to_repeat > 0 {
             self.to_repeat -= 1;
@@ -311,7 +323,10 @@ impl Sender {
         self.flights.push_back(Transmission::new(now));
         self.under_way += 1;
         self.stats.sent += 1;
-        let has_data = self.has_data();
+        if self.data_gap > Span::ZERO && self.begun() > begun {
+            self.next_data = if begun == 0 { now } else { self.next_data } + self.data_gap;
+        }
+        let has_data = self.has_data(now);
         let held_back = has_data && self.next_paced > now && self.under_way >= self.half;
         if self.under_way >= self.most || held_back {
             self.used_until = self.used_until.max(number + 1);
@@ -351,7 +366,7 @@ impl Sender {
         };
         let rtt = now.since(newest.sent_at());
         self.rtt.sample(rtt);
-        let settled = self.settle(ack.newest, newest.sent_at());
+        let settled = self.settle(ack.newest, newest.sent_at(), now);
         self.under_way -= settled.arrived + settled.lost;
         self.stats.delivered += u64::from(settled.acked);
         self.answered = ack.newest + 1;
@@ -386,13 +401,13 @@ impl Sender {
         }
         self.control_changed();
         if self.begun() == self.supplied {
-            self.drained();
+            self.drained(now);
         }
     }
 
     /// Settles what an acknowledgement that covers everything up to `newest` proves arrived or lost.
-    fn settle(&mut self, newest: u64, newest_sent: Instant) -> Settled {
-        let threshold = if self.has_data() { REORDER_THRESHOLD } else { TAIL_THRESHOLD };
+    fn settle(&mut self, newest: u64, newest_sent: Instant, now: Instant) -> Settled {
+        let threshold = if self.has_data(now) { REORDER_THRESHOLD } else { TAIL_THRESHOLD };
         let window = Span::from_nanos(self.rtt.least.as_nanos() / REORDER_WINDOW_DIVISOR);
         let is_lost =
             |number: u64, t: Transmission| number + threshold <= newest || t.sent_at() + window < newest_sent;
@@ -450,11 +465,11 @@ impl Sender {
     }
 
     /// All data have been sent once.
-    fn drained(&mut self) {
+    fn drained(&mut self, now: Instant) {
         if self.is_finished() && self.under_way > 0 {
             // What a probe repeated had arrived: nobody waits for the answer to it.
             self.give_up();
-        } else if !self.has_data() && self.under_way < self.most {
+        } else if !self.has_data(now) && self.under_way < self.most {
             self.ran_out();
         }
     }
@@ -508,9 +523,9 @@ impl Sender {
     }
 
     /// The next packet is a probe: new data if there are any, and else the newest packet again.
-    fn start_probe(&mut self, number: u64) {
+    fn start_probe(&mut self, number: u64, now: Instant) {
         self.probing = false;
-        let repeats = if self.has_data() {
+        let repeats = if self.has_data(now) {
             None
         } else {
             self.stats.retransmits += 1;

@@ -1,19 +1,20 @@
 //! The points of each grid.
 
+use super::regimes::{impaired, switch};
 use super::{Draw, Grid, Kind, Point};
 
 /// A flow entry of a scenario file.
-fn flow(cc: &str, count: u32, rtt: f64) -> String {
+pub(super) fn flow(cc: &str, count: u32, rtt: f64) -> String {
     format!("[[flow]]\ncc = \"{cc}\"\ncount = {count}\nrtt = \"{rtt:.3}ms\"\nack_jitter = \"1ms\"\n")
 }
 
 /// `l` Prague against `c` CUBIC flows.
-fn mixed(l: u32, c: u32, rtt: f64) -> String {
+pub(super) fn mixed(l: u32, c: u32, rtt: f64) -> String {
     let one = |cc, count| if count > 0 { flow(cc, count, rtt) } else { String::new() };
     one("prague", l) + &one("cubic", c)
 }
 
-fn link(mbps: f64) -> String {
+pub(super) fn link(mbps: f64) -> String {
     format!("[link]\nrate = \"{mbps:.4}Mbit\"\n")
 }
 
@@ -25,11 +26,11 @@ fn mix_name(l: u32, c: u32) -> String {
     }
 }
 
-fn smooth(mix: &str) -> Kind {
+pub(super) fn smooth(mix: &str) -> Kind {
     Kind { mix: mix.into(), bursty: false, mice: false }
 }
 
-fn bursty(mix: &str) -> Kind {
+pub(super) fn bursty(mix: &str) -> Kind {
     Kind { mix: mix.into(), bursty: true, mice: false }
 }
 
@@ -37,7 +38,7 @@ fn mice(mix: &str) -> Kind {
     Kind { mix: mix.into(), bursty: false, mice: true }
 }
 
-fn point(kind: Kind, rate: f64, rtt: f64, body: impl Fn(&Draw) -> String + 'static) -> Point {
+pub(super) fn point(kind: Kind, rate: f64, rtt: f64, body: impl Fn(&Draw) -> String + 'static) -> Point {
     Point { kind, rate, rtt, seconds: 60.0, body: Box::new(body) }
 }
 
@@ -60,6 +61,8 @@ impl Grid {
             Self::Bursty => bursts(),
             Self::Variable => variable(),
             Self::Lowrate => lowrate(),
+            Self::Switch => switch(),
+            Self::Impaired => impaired(),
             Self::Smoke => smoke(),
         }
     }

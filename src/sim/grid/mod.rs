@@ -6,8 +6,10 @@
 //! that whatever runs scenarios can run it.
 
 mod cells;
+mod regimes;
 
 use fastrand::Rng;
+use regimes::Regime;
 
 use super::engine::stream;
 use super::scenario::Scenario;
@@ -35,11 +37,16 @@ pub enum Grid {
     Lowrate,
     /// Three cells of 10 s: does it run at all.
     Smoke,
+    /// Other flows every ten seconds: one a side, C alone, bursts in L, many.
+    Switch,
+    /// Senders and paths that the others do not have: thinned acknowledgements, bursts of segmentation offload,
+    /// applications that hold back, BBR, Reno, an L flow that hears of no mark.
+    Impaired,
 }
 
 impl Grid {
     /// All grids; `smoke` is the last.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Rfc9332,
         Self::Flows,
         Self::Rtt,
@@ -49,6 +56,8 @@ impl Grid {
         Self::Bursty,
         Self::Variable,
         Self::Lowrate,
+        Self::Switch,
+        Self::Impaired,
         Self::Smoke,
     ];
 
@@ -65,6 +74,8 @@ impl Grid {
             Self::Variable => "variable",
             Self::Lowrate => "lowrate",
             Self::Smoke => "smoke",
+            Self::Switch => "switch",
+            Self::Impaired => "impaired",
         }
     }
 
@@ -202,6 +213,8 @@ struct Draw {
     rtt: f64,
     /// Seconds that a second of the point takes.
     pace: f64,
+    /// What is there when, where that changes.
+    order: [Regime; 6],
 }
 
 impl Draw {
@@ -216,7 +229,8 @@ impl Point {
         let (low, high) = split.around();
         let mut factor = || low * (high / low).powf(rng.f64());
         let pace = seconds.map_or(1.0, |s| s / self.seconds);
-        let draw = Draw { rate: self.rate * factor(), rtt: self.rtt * factor(), pace };
+        let (rate, rtt) = (self.rate * factor(), self.rtt * factor());
+        let draw = Draw { rate, rtt, pace, order: Regime::order(&mut rng) };
         let name = format!("{number:03}-{}mbit-{}ms-{}", short(draw.rate), short(draw.rtt), self.kind.mix);
         let text = format!(
             "name = \"{}/{}/{name}\"\nduration = {}\nwarmup = {}\n\n[spread]\nrtt = 0.2\nrate = 0.1\n\n{}",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::{PlannedFlow, Scenario, Spread};
+use super::{Phase, PlannedFlow, Scenario, Spread};
 use crate::config::Limit;
 use crate::config::text::{Text, Time};
 use crate::sim::flow::{Control, bbr, cubic, dctcp, prague, reno};
@@ -59,7 +59,16 @@ pub(super) struct File {
     #[serde(default)]
     spread: SpreadFile,
     link: LinkFile,
+    #[serde(default)]
+    phase: Vec<PhaseFile>,
     flow: Vec<FlowFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PhaseFile {
+    name: String,
+    at: TimeText,
 }
 
 #[derive(Default, Deserialize)]
@@ -165,7 +174,9 @@ struct FlowFile {
     fallback: Option<bool>,
     ack_jitter: Option<TimeText>,
     ack_compression: Option<TimeText>,
-    // Without one, and web.
+    ack_thinning: Option<TimeText>,
+    ce_bleached: Option<bool>,
+    // What an application hands over, where there is one; without one, and web, what there is.
     rate: Option<Text<BitRate>>,
     load: Option<f64>,
     codepoint: Option<Codepoint>,
@@ -185,6 +196,11 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// From the start of one packet of `frame` bytes to the start of the next at so many bit/s.
+fn packet_gap(frame: u16, bps: f64) -> Span {
+    Span::from_nanos((f64::from(frame) * 8e9 / bps) as u64)
+}
+
 fn span(text: Option<TimeText>) -> Option<Span> {
     text.map(|t| t.0.0)
 }
@@ -199,6 +215,13 @@ impl File {
         let Spread { rtt, rate } = Spread { rtt: self.spread.rtt, rate: self.spread.rate };
         if ![rtt, rate].iter().all(|share| (0.0..=0.9).contains(share)) {
             return Err("spread.rtt and spread.rate are shares from 0 to 0.9".into());
+        }
+        let phases: Vec<_> = self.phase.into_iter().map(|p| Phase { name: p.name, at: p.at.0.0 }).collect();
+        if phases.windows(2).any(|pair| pair[0].at >= pair[1].at) {
+            return Err("phases must be in the order of time, each at another time".into());
+        }
+        if phases.last().is_some_and(|p| p.at >= duration) {
+            return Err("a phase begins at or after the end; lengthen duration or remove it".into());
         }
         let link = self.link.spec(duration, folder)?;
         let nominal = link.nominal();
@@ -219,6 +242,7 @@ impl File {
             decision_latency: span(self.link.decision_latency).unwrap_or(DECISION_LATENCY),
             nqb: self.link.nqb,
             spread: Spread { rtt, rate },
+            phases,
             flows,
         })
     }
@@ -333,7 +357,15 @@ impl FlowFile {
                 let (label, control, ecn) = self.control(cc)?;
                 self.refuse_open_loop_keys(label)?;
                 let payload = frame - TCP_HEADERS;
+                let limited = self.rate.is_some() || self.load.is_some();
                 let source = match &self.size {
+                    Some(_) if limited => {
+                        return Err(format!("{label} has either a size or the rate of an application").into());
+                    }
+                    None if limited => {
+                        let gap = packet_gap(frame, self.wanted(label, nominal)?);
+                        SourceSpec::Limited { control, gap: gap.max(Span::from_nanos(1)) }
+                    }
                     None => SourceSpec::Bulk(control),
                     Some(size) => {
                         SourceSpec::Sized { control, packets: size.0.div_ceil(payload.into()).max(1) }
@@ -372,6 +404,8 @@ impl FlowFile {
             aggregate: span(self.aggregate.take()).unwrap_or_default(),
             ack_jitter: span(self.ack_jitter.take()).unwrap_or_default(),
             ack_compression: span(self.ack_compression.take()).unwrap_or_default(),
+            ack_thinning: span(self.ack_thinning.take()).unwrap_or_default(),
+            ce_bleached: self.ce_bleached.unwrap_or(false),
         };
         let base = self.name.unwrap_or_else(|| label.to_owned());
         let first = flows.iter().filter(|f| f.name.rsplit_once('-').is_some_and(|(b, _)| b == base)).count();
@@ -438,8 +472,6 @@ impl FlowFile {
 
     fn refuse_open_loop_keys(&self, label: &str) -> Result<(), Wrong> {
         let given = [
-            ("rate", self.rate.is_some()),
-            ("load", self.load.is_some()),
             ("fps", self.fps.is_some()),
             ("every", self.every.is_some()),
             ("sigma", self.sigma.is_some()),
@@ -499,20 +531,21 @@ impl FlowFile {
             || self.fallback.is_some()
             || self.ack_jitter.is_some()
             || self.ack_compression.is_some()
+            || self.ack_thinning.is_some()
+            || self.ce_bleached.is_some()
         {
             return Err(format!(
-                "ecn, size, delayed_acks, hystart, fallback, ack_jitter and ack_compression are keys of a flow with cc; kind = \"{label}\" \
-                 has codepoint, start and stop"
+                "ecn, size, delayed_acks, hystart, fallback, ack_jitter, ack_compression, ack_thinning and ce_bleached are \
+                 keys of a flow with cc; kind = \"{label}\" has codepoint, start and stop"
             )
             .into());
         }
         let bps = self.wanted(label, nominal)?;
-        let packet_ns = |bps: f64| Span::from_nanos((f64::from(frame) * 8e9 / bps) as u64);
         if kind == Kind::Cbr {
-            if packet_ns(bps) == Span::ZERO {
+            if packet_gap(frame, bps) == Span::ZERO {
                 return Err("rate of cbr is more than one packet a nanosecond".into());
             }
-            return Ok((label, SourceSpec::Cbr { gap: packet_ns(bps) }));
+            return Ok((label, SourceSpec::Cbr { gap: packet_gap(frame, bps) }));
         }
         let every = match (kind, self.fps, &self.every) {
             (Kind::Video, fps, None) => Span::from_secs_f64(1.0 / fps.unwrap_or(60.0).clamp(0.1, 1000.0)),
@@ -529,7 +562,7 @@ impl FlowFile {
         }
         let access = self.access.as_ref().map_or(ACCESS, |a| a.0);
         let bytes = bps / 8.0 * every.as_secs_f64();
-        let gap = packet_ns(access.as_bps() as f64);
+        let gap = packet_gap(frame, access.as_bps() as f64);
         Ok((label, SourceSpec::Frames(FrameSpec { bytes, sigma, every, gap })))
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::engine::stream;
 use super::link::{LinkSpec, Program, Step, TraceError};
-use super::traffic::FlowSpec;
+use super::traffic::{FlowSpec, SourceSpec};
 use crate::config::Limit;
 use crate::time::{Instant, Span};
 use crate::wire::Ecn;
@@ -73,8 +73,19 @@ pub struct Scenario {
     pub nqb: bool,
     /// What a seed draws beside starts and marks.
     pub spread: Spread,
+    /// What is measured by itself as well, in the order of time.
+    pub phases: Vec<Phase>,
     /// The flows, one entry each.
     pub flows: Vec<PlannedFlow>,
+}
+
+/// A part of a run that has a name: from one beginning to the next, or to the end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// When it begins.
+    pub at: Span,
 }
 
 /// How far a seed moves what the scenario names, uniformly and as a share of it.
@@ -109,9 +120,14 @@ pub struct PlannedFlow {
 }
 
 impl PlannedFlow {
-    /// It responds to congestion, was there before the window, and stays until the end.
+    /// It responds to congestion, takes what it gets, was there before the window, and stays until the end.
     pub fn is_endless(&self, warmup: Span) -> bool {
-        self.cc.is_some() && self.spec.stop.is_none() && self.spec.start <= Instant::ZERO + warmup
+        self.is_greedy() && self.spec.stop.is_none() && self.spec.start <= Instant::ZERO + warmup
+    }
+
+    /// It responds to congestion and takes what it gets: no application holds it back.
+    pub const fn is_greedy(&self) -> bool {
+        self.cc.is_some() && !matches!(self.spec.source, SourceSpec::Limited { .. })
     }
 }
 
@@ -186,7 +202,6 @@ const LINK_STREAM: u64 = u64::MAX / 2;
 mod tests {
     use super::*;
     use crate::sim::link::Course;
-    use crate::sim::traffic::SourceSpec;
     use crate::units::BitRate;
     use crate::wire::Ecn;
 
@@ -254,7 +269,9 @@ mod tests {
                 format!("{link}[[flow]]\ncc = \"bbr\"\nrtt = \"9ms\"\necn = \"ect0\"\n"),
                 "takes no notice of ECN",
             ),
-            (format!("{link}{flow}load = 0.5\n"), "load is a key of a flow with kind"),
+            (format!("{link}{flow}load = 11\n"), "load is a share"),
+            (format!("{link}{flow}load = 0.5\nsize = \"1MB\"\n"), "either a size or the rate"),
+            (format!("{link}{flow}fps = 50\n"), "fps is a key of a flow with kind"),
             (format!("{link}{flow}size = \"5\"\n"), "'5' has no unit"),
             (format!("{link}{flow}dscp = 64\n"), "dscp is from 0 to 63"),
             (format!("[spread]\nrtt = 1.0\n{link}{flow}"), "shares from 0 to 0.9"),
