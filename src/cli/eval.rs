@@ -21,43 +21,53 @@ pub(super) struct EvalArgs {
     /// Grids: rfc9332, flows, rtt, steps, overload, web, bursty, variable, lowrate, switch, impaired, smoke; or scenario files, each one
     /// cell [default: all grids but smoke]
     #[arg(value_name = "GRID")]
-    grids: Vec<String>,
+    pub(super) grids: Vec<String>,
     /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE;
     /// several with commas or by repeating
-    #[arg(long, value_name = "POLICY", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "POLICY", value_delimiter = ',', required_unless_present = "oracle")]
     policy: Vec<Policy>,
     /// Which links are drawn
     #[arg(long, value_name = "SPLIT", value_parser = ["train", "dev", "test"], default_value = "dev")]
-    split: String,
+    pub(super) split: String,
     /// Seed that the links of the split are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
-    split_seed: u64,
+    pub(super) split_seed: u64,
     /// Runs of each link and policy; dualpi2 is run as often again, to be compared with itself
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
     /// Links drawn near each point of a grid
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    draws: u32,
+    pub(super) draws: u32,
     /// Three cells of each grid, 10 s each
     #[arg(long, conflicts_with = "draws")]
-    smoke: bool,
+    pub(super) smoke: bool,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
-    jobs: Option<NonZero<usize>>,
+    pub(super) jobs: Option<NonZero<usize>>,
     /// Folder for results.json, table.md, cells.csv and pictures, and for records.jsonl: runs that are there already
     /// are not made again
     #[arg(long, value_name = "DIR", default_value = "l4sd-out")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Print the result object instead of tables
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Make all runs again, whatever DIR has
     #[arg(long)]
-    fresh: bool,
+    pub(super) fresh: bool,
+    /// Search the best constants of each link with its hidden truth, and judge them with fresh seeds: oracle.jsonl, and
+    /// no pictures. Links that are there already are not searched again
+    #[arg(long, conflicts_with_all = ["policy", "seeds"])]
+    pub(super) oracle: bool,
+    /// Begin no run of the oracle after so many seconds; links in progress are given up
+    #[arg(long, value_name = "SECONDS", requires = "oracle")]
+    pub(super) budget_s: Option<u64>,
 }
 
 /// Runs the verb.
 pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
+    if args.oracle {
+        return super::oracle::oracle(args);
+    }
     let split = plan::split(&args.split).map_err(refused)?;
     let draws = Draws { split, seed: args.split_seed, draws: args.draws, smoke: args.smoke };
     let plan = EvalPlan::new(&args.grids, &args.policy, &draws, args.seeds).map_err(refused)?;
@@ -101,14 +111,14 @@ fn definition(policy: &Policy) -> Result<String, Failure> {
     Ok(format!("{policy:?} {replay:?}"))
 }
 
-fn refused(e: PlanError) -> Failure {
+pub(super) fn refused(e: PlanError) -> Failure {
     match e {
         PlanError::Scenario(e) => Failure::new(Exit::Config, e),
         e => Failure::new(Exit::Usage, e),
     }
 }
 
-fn failure(e: EvalError) -> Failure {
+pub(super) fn failure(e: EvalError) -> Failure {
     let exit = match e {
         EvalError::File { .. } | EvalError::Report(_) | EvalError::Busy { .. } => Exit::Host,
         EvalError::Foreign { .. } | EvalError::Damaged { .. } => Exit::Data,
@@ -117,7 +127,7 @@ fn failure(e: EvalError) -> Failure {
     Failure::new(exit, e)
 }
 
-fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
+pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
     let path = dir.join(name);
     std::fs::write(&path, bytes).map_err(|source| ReportError::Write { path, source })
 }

@@ -6,6 +6,7 @@ mod check;
 mod eval;
 mod exit;
 mod logging;
+mod oracle;
 mod run;
 mod sim;
 mod sink;

@@ -12,12 +12,14 @@
 //! | [`score`] | S and feasibility of a cell |
 //! | [`bootstrap`] | 95 % intervals over links and seeds |
 //! | [`summary`] | cells and groups of cells, judged |
+//! | [`oracle`] | the best constants of each link, found with its hidden truth |
 //! | [`file`](mod@file), [`tables`], [`plots`] | what is written |
 
 pub mod bootstrap;
 pub mod cell;
 pub mod design;
 pub mod file;
+pub mod oracle;
 mod parallel;
 pub mod plan;
 pub mod plots;

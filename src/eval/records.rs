@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::EvalError;
@@ -75,16 +76,21 @@ struct Line<R> {
 
 /// The open file.
 #[derive(Debug)]
-pub struct RecordLog {
+pub struct RecordLog<R = CellRecord> {
     path: PathBuf,
     file: File,
-    found: HashMap<String, CellRecord>,
+    found: HashMap<String, R>,
 }
 
-impl RecordLog {
+impl<R: Serialize + DeserializeOwned> RecordLog<R> {
     /// Opens the file in `dir`, which is made if it does not exist. `fresh` forgets what is there.
     pub fn open(dir: &Path, header: &Header, fresh: bool) -> Result<Self, EvalError> {
-        let path = dir.join(FILE);
+        Self::open_file(dir, FILE, header, fresh)
+    }
+
+    /// The same of a file of this name.
+    pub fn open_file(dir: &Path, name: &str, header: &Header, fresh: bool) -> Result<Self, EvalError> {
+        let path = dir.join(name);
         let failed = |source| EvalError::File { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(|source| EvalError::File { path: dir.to_owned(), source })?;
         let mut file = OpenOptions::new()
@@ -119,7 +125,7 @@ impl RecordLog {
     }
 
     /// The record of a run, if it has been made.
-    pub fn take(&mut self, unit: &Unit) -> Option<CellRecord> {
+    pub fn take(&mut self, unit: &Unit) -> Option<R> {
         self.found.remove(&unit.fingerprint)
     }
 
@@ -129,7 +135,7 @@ impl RecordLog {
     }
 
     /// Writes a record, and returns it as it will be read: what is judged does not depend on whether it was resumed.
-    pub fn append(&mut self, unit: &Unit, record: CellRecord) -> Result<CellRecord, EvalError> {
+    pub fn append(&mut self, unit: &Unit, record: R) -> Result<R, EvalError> {
         let refused =
             |e: serde_json::Error| EvalError::Unfit { unit: unit.name.clone(), reason: e.to_string() };
         let text = serde_json::to_string(&record).map_err(refused)?;
@@ -146,7 +152,11 @@ impl RecordLog {
     }
 }
 
-fn parse(path: &Path, header: &Header, text: &[u8]) -> Result<HashMap<String, CellRecord>, EvalError> {
+fn parse<R: DeserializeOwned>(
+    path: &Path,
+    header: &Header,
+    text: &[u8],
+) -> Result<HashMap<String, R>, EvalError> {
     let damaged = |i: usize| {
         move |e: serde_json::Error| EvalError::Damaged {
             path: path.to_owned(),
@@ -167,7 +177,7 @@ fn parse(path: &Path, header: &Header, text: &[u8]) -> Result<HashMap<String, Ce
         }
     }
     for (i, line) in lines.filter(|(_, line)| !line.is_empty()) {
-        let line: Line<CellRecord> = serde_json::from_slice(line).map_err(damaged(i))?;
+        let line: Line<R> = serde_json::from_slice(line).map_err(damaged(i))?;
         found.insert(line.unit, line.record);
     }
     Ok(found)

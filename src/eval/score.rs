@@ -11,9 +11,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::cell::CellInfo;
 use crate::report::RunResult;
-use crate::report::result::PerQueue;
+use crate::report::result::{PerQueue, PhaseResult};
 
 /// Added to mean delays of L before they are divided, in ms.
 pub const FLOOR_L_MS: f64 = 0.2;
@@ -35,6 +37,8 @@ pub const RATIO_CAP: f64 = 10.0;
 const LEAST_UTILIZATION: f64 = 1e-3;
 /// Bounds are compared with this much grace for rounding.
 const ROUNDING: f64 = 1e-9;
+/// A broken bound counts with at most so many margins in [`Verdict::excess`].
+const EXCESS_CAP: f64 = 10.0;
 
 /// Which traffic a link carries, as the reference's runs show it.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub struct Traffic {
 }
 
 /// The figures of a run, or the mean of several.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Forwarded bits over capacity.
     pub utilization: Option<f64>,
@@ -79,6 +83,22 @@ impl Figures {
             p99_ms: by_kind(|d| d.p99),
             abs_log2_ratio: traffic.both_endless.then_some(ratio),
             mice_p95_ms: run.flows.iter().filter_map(|f| f.fct).map(|fct| fct.p95_ms).collect(),
+        }
+    }
+
+    /// Of one phase of a run of a DualQ. Short flows are not told apart by phase.
+    pub fn of_phase(phase: &PhaseResult) -> Self {
+        let by_kind = |pick: fn(&crate::report::result::DelayResult) -> Option<f64>| PerQueue {
+            l: pick(&phase.delay_ms.l),
+            c: pick(&phase.delay_ms.c),
+            all: pick(&phase.delay_ms.all),
+        };
+        Self {
+            utilization: phase.link.utilization,
+            mean_ms: by_kind(|d| d.mean),
+            p99_ms: by_kind(|d| d.p99),
+            abs_log2_ratio: phase.ratio_l_over_c.map(|r| r.log2().abs().min(RATIO_CAP)),
+            mice_p95_ms: Vec::new(),
         }
     }
 
@@ -120,6 +140,8 @@ pub struct Verdict {
     pub raw: Option<f64>,
     /// Why the cell is not feasible; empty if it is.
     pub why: Vec<Reason>,
+    /// By how much: the sum over broken bounds of what is beyond them, in multiples of the whole margin of each.
+    pub excess: f64,
 }
 
 impl Verdict {
@@ -227,6 +249,12 @@ impl fmt::Display for Reason {
 /// Where the policy forwarded nothing of a kind that the reference did forward, its delay is unknown: the cell is
 /// infeasible and that ratio counts as 1.
 pub fn judge(cell: &CellInfo, got: &Figures, reference: &Figures) -> Verdict {
+    judge_within(cell, got, reference, 1.0)
+}
+
+/// The same with only this share of each margin: what is to be feasible on other seeds too has to keep away from the
+/// bounds.
+pub fn judge_within(cell: &CellInfo, got: &Figures, reference: &Figures, share: f64) -> Verdict {
     let ratio = |got: Option<f64>, reference: Option<f64>, floor: f64| {
         reference.map(|r| got.map_or(1.0, |x| (x + floor) / (r + floor)))
     };
@@ -239,21 +267,28 @@ pub fn judge(cell: &CellInfo, got: &Figures, reference: &Figures) -> Verdict {
     let used = |f: &Figures| f.utilization.unwrap_or(0.0);
     let raw =
         delay_ratio.map(|d| d * used(reference).max(LEAST_UTILIZATION) / used(got).max(LEAST_UTILIZATION));
-    Verdict { d_l, d_c, delay_ratio, raw, why: why_infeasible(cell, got, reference) }
+    let broken = broken_bounds(cell, got, reference, share);
+    let excess = broken.iter().map(|(_, excess)| excess.min(EXCESS_CAP)).sum();
+    let why = broken.into_iter().map(|(reason, _)| reason).collect();
+    Verdict { d_l, d_c, delay_ratio, raw, why, excess }
 }
 
-fn why_infeasible(cell: &CellInfo, got: &Figures, reference: &Figures) -> Vec<Reason> {
+/// The bounds that do not hold, and how many margins what there is lies beyond them.
+fn broken_bounds(cell: &CellInfo, got: &Figures, reference: &Figures, share: f64) -> Vec<(Reason, f64)> {
     let mut why = Vec::new();
+    let mut check = |got: f64, free: f64, margin: f64, reason: Reason| {
+        let bound = free + share * margin;
+        if got > bound + ROUNDING {
+            why.push((reason, (got - bound) / margin));
+        }
+    };
     let utilization = got.utilization.unwrap_or(0.0);
-    if let Some(reference) = reference.utilization
-        && utilization < reference - UTILIZATION_MARGIN - ROUNDING
-    {
-        why.push(Reason::Utilization { got: utilization, reference });
+    if let Some(reference) = reference.utilization {
+        let reason = Reason::Utilization { got: utilization, reference };
+        check(-utilization, -reference, UTILIZATION_MARGIN, reason);
     }
-    if let (Some(got), Some(r)) = (got.abs_log2_ratio, reference.abs_log2_ratio)
-        && got > r.max(1.0) + RATIO_MARGIN + ROUNDING
-    {
-        why.push(Reason::Ratio { got, reference: r });
+    if let (Some(got), Some(r)) = (got.abs_log2_ratio, reference.abs_log2_ratio) {
+        check(got, r.max(1.0), RATIO_MARGIN, Reason::Ratio { got, reference: r });
     }
     let queues = [
         ("L", got.p99_ms.l, reference.p99_ms.l, cell.bursty),
@@ -262,12 +297,10 @@ fn why_infeasible(cell: &CellInfo, got: &Figures, reference: &Figures) -> Vec<Re
     for (queue, got, reference, bursty) in queues {
         match (got, reference) {
             (Some(got), Some(reference)) => {
-                let bound = if bursty { reference + P99_BURSTY_MS } else { reference * P99_FACTOR };
-                if got > bound + ROUNDING {
-                    why.push(Reason::P99 { queue, got, reference, bursty });
-                }
+                let margin = if bursty { P99_BURSTY_MS } else { reference * (P99_FACTOR - 1.0) };
+                check(got, reference, margin, Reason::P99 { queue, got, reference, bursty });
             }
-            (None, Some(_)) => why.push(Reason::Silent { queue }),
+            (None, Some(_)) => check(1.0, 0.0, 1.0 / EXCESS_CAP, Reason::Silent { queue }),
             (_, None) => {}
         }
     }
@@ -275,10 +308,11 @@ fn why_infeasible(cell: &CellInfo, got: &Figures, reference: &Figures) -> Vec<Re
         for (i, reference) in reference.mice_p95_ms.iter().enumerate() {
             let source = i + 1;
             match (got.mice_p95_ms.get(i).copied().flatten(), *reference) {
-                (Some(got), Some(reference)) if got > reference * MICE_FACTOR + ROUNDING => {
-                    why.push(Reason::Mice { source, got, reference });
+                (Some(got), Some(reference)) => {
+                    let margin = reference * (MICE_FACTOR - 1.0);
+                    check(got, reference, margin, Reason::Mice { source, got, reference });
                 }
-                (None, Some(_)) => why.push(Reason::NoMice { source }),
+                (None, Some(_)) => check(1.0, 0.0, 1.0 / EXCESS_CAP, Reason::NoMice { source }),
                 _ => {}
             }
         }
@@ -387,6 +421,19 @@ mod tests {
             at(0.9499),
             ["utilisation 94.99 % is 1.01 points under the reference's 96.00 % (allowed: 1)"]
         );
+    }
+
+    /// Half of the point: .955; .945 is a whole margin below that, and a rate ratio of 2^1.25 two margins over 1.05.
+    #[test]
+    fn a_share_of_the_margins_is_a_tighter_bound_and_excess_is_in_margins() {
+        let at = |u, ratio| {
+            judge_within(&smooth(), &of(&run(u, (0.3, 1.0), (15.0, 22.0), ratio)), &of(&baseline()), 0.5)
+        };
+        assert!(at(0.9551, 1.5).feasible() && !at(0.9549, 1.5).feasible());
+        assert!((at(0.945, 1.5).excess - 1.0).abs() < 1e-9);
+        assert!((at(0.945, 2f64.powf(1.25)).excess - 3.0).abs() < 1e-9);
+        assert_eq!(at(0.955, 1.5).excess, 0.0);
+        assert_eq!(at(0.1, 1.5).excess, EXCESS_CAP);
     }
 
     #[test]

@@ -143,12 +143,14 @@ pub struct Judgement {
 const METRICS: usize = 11;
 
 /// The runs of a cell.
-struct CellRuns<'a> {
-    info: &'a CellInfo,
-    /// By policy, then by seed.
-    runs: Vec<Vec<Figures>>,
+#[derive(Clone, Debug)]
+pub struct CellRuns<'a> {
+    /// The cell.
+    pub info: &'a CellInfo,
+    /// By policy of the design, then by seed.
+    pub runs: Vec<Vec<Figures>>,
     /// The baseline's with other seeds.
-    other: Vec<Figures>,
+    pub other: Vec<Figures>,
 }
 
 impl CellRuns<'_> {
@@ -215,10 +217,14 @@ pub fn judge(
     draws: usize,
     threads: usize,
 ) -> Result<Judgement, EvalError> {
-    let cells = gather(design, records)?;
+    Ok(judge_runs(design, &gather(design, records)?, draws, threads))
+}
+
+/// The same of figures, in the order of the cells of the design.
+pub fn judge_runs(design: &Design, cells: &[CellRuns<'_>], draws: usize, threads: usize) -> Judgement {
     let candidates = usize::from(design.other_seeds.is_empty())..design.policies.len();
     let mut rows = Vec::new();
-    for cell in &cells {
+    for cell in cells {
         rows.extend(candidates.clone().map(|p| row(cell, &design.policies[p], cell.point(p))));
     }
     let resamples = Resamples::of(design.seeds.len());
@@ -240,7 +246,7 @@ pub fn judge(
     }
     // Group by group; within one in the order of policies, which a stable sort keeps.
     summary.sort_by_key(|(g, _)| *g);
-    Ok(Judgement { cells: rows, summary: summary.into_iter().map(|(_, row)| row).collect() })
+    Judgement { cells: rows, summary: summary.into_iter().map(|(_, row)| row).collect() }
 }
 
 fn gather<'a>(design: &'a Design, records: &[CellRecord]) -> Result<Vec<CellRuns<'a>>, EvalError> {

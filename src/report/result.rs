@@ -91,6 +91,13 @@ pub struct PerQueue<T> {
     pub all: T,
 }
 
+impl<T> PerQueue<T> {
+    /// The same of what `f` makes of each.
+    pub fn map<U>(self, f: impl Fn(T) -> U) -> PerQueue<U> {
+        PerQueue { l: f(self.l), c: f(self.c), all: f(self.all) }
+    }
+}
+
 /// A queue in the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueueResult {

@@ -90,6 +90,11 @@ impl Grid {
         self.draw(split, seed, draws, None)
     }
 
+    /// The same cells with as many seconds each, everything that happens in them at the same share of the time.
+    pub fn cells_of(self, split: Split, seed: u64, draws: u32, seconds: f64) -> Vec<Cell> {
+        self.draw(split, seed, draws, Some(seconds))
+    }
+
     /// The first cell of each of its first three mixes, 10 s each, with everything that happens in them at the same
     /// share of the time.
     pub fn smoke(self, split: Split, seed: u64) -> Vec<Cell> {

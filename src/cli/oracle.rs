@@ -1,0 +1,57 @@
+//! `l4sd eval --oracle`: the best constants of each link, found with its hidden truth.
+
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+use super::eval::{EvalArgs, failure, refused, write};
+use super::exit::{Exit, Failure};
+use crate::eval::oracle::{self, OraclePlan};
+use crate::eval::plan::{self, Draws};
+use crate::eval::runner::RunError;
+use crate::eval::{Progress, RecordLog, file, tables};
+use crate::runtime::clock::{Clock as _, Monotonic};
+use crate::time::{Instant, Span};
+
+/// Runs it.
+pub(super) fn oracle(args: &EvalArgs) -> Result<(), Failure> {
+    let clock = Monotonic::start();
+    let split = plan::split(&args.split).map_err(refused)?;
+    let draws = Draws { split, seed: args.split_seed, draws: args.draws, smoke: args.smoke };
+    let plan = OraclePlan::new(&args.grids, &draws).map_err(refused)?;
+    let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
+    let units = plan.units();
+    let mut log = RecordLog::open_file(&args.out, oracle::FILE, &plan.header, args.fresh).map_err(failure)?;
+    let found = units.iter().filter(|u| log.has(u)).count();
+    if found > 0 {
+        eprintln!("l4sd: {found} of {} links are in {} already", units.len(), args.out.display());
+    }
+    let until = args.budget_s.map(|seconds| Instant::ZERO + Span::from_secs(seconds));
+    let in_time = || until.is_none_or(|until| clock.now() < until);
+    let progress = Progress::stderr(found, units.len());
+    let records = plan.run(&units, &mut log, jobs, &progress, &in_time).map_err(|e| match e {
+        RunError::Unit { .. } => Failure::new(Exit::Internal, anyhow::anyhow!("{e}")),
+        RunError::Eval(e) => failure(e),
+    })?;
+    drop(progress);
+    let fresh = records.len() - found;
+    let runs: u64 = records.iter().map(|r| u64::from(r.runs)).sum();
+    eprintln!(
+        "l4sd: {} of {} links searched, {fresh} of them now; {runs} runs in all; {:.0} s",
+        records.len(),
+        units.len(),
+        clock.now().since(Instant::ZERO).as_secs_f64()
+    );
+    if records.is_empty() {
+        return Ok(());
+    }
+    let (design, judgement, results) = oracle::judge(&plan.header, &records, jobs);
+    write(&args.out, "results.json", results.as_bytes())?;
+    write(&args.out, "table.md", tables::markdown(&design, &judgement).as_bytes())?;
+    write(&args.out, "cells.csv", file::cells_csv(&judgement.cells).as_bytes())?;
+    if args.json {
+        print!("{results}");
+    } else {
+        print!("{}", tables::text(&design, &judgement));
+    }
+    Ok(())
+}
