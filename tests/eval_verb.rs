@@ -103,3 +103,48 @@ fn the_same_bytes_whatever_the_jobs_and_whether_it_was_resumed() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+/// The oracle of a link depends on the link alone: not on jobs, nor on whether time was up in between.
+#[test]
+fn the_oracle_is_the_same_whatever_the_jobs_and_whether_it_was_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let oracle = |out: &Path, more: &[&str]| {
+        let out = out.display().to_string();
+        let args = ["eval", "lowrate", "--smoke", "--oracle", "--split", "train", "--out", &out];
+        let run = l4sd(&[&args, more].concat());
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap())
+    };
+    let (table, _) = oracle(&a, &["--jobs", "1"]);
+    assert!(table.contains("oracle-target") && table.contains("Grid lowrate: 3 cells"), "{table}");
+    let (nothing, said) = oracle(&b, &["--jobs", "3", "--budget-s", "0"]);
+    assert!(nothing.is_empty() && said.contains("0 of 3 links searched"), "{said}");
+    oracle(&b, &["--jobs", "3"]);
+    let without_log = |dir: &Path| {
+        let mut files = files(dir);
+        files.retain(|(name, _)| name != "oracle.jsonl");
+        files
+    };
+    assert_eq!(without_log(&a), without_log(&b));
+    let sorted = |dir: &Path| {
+        let text = std::fs::read_to_string(dir.join("oracle.jsonl")).unwrap();
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let lines = sorted(&a);
+    assert_eq!((lines.len(), &lines), (4, &sorted(&b)), "a header and three links");
+    let (_, said) = oracle(&a, &[]);
+    assert!(said.contains("3 of 3 links are in") && said.contains("0 of them now"), "{said}");
+    let record: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+    let tried = record["record"]["tried"].as_array().unwrap();
+    let reference = tried.iter().filter(|t| t["setting"].is_null()).count();
+    assert_eq!(reference, 3, "brief, full with three seeds, full with six");
+    assert!(tried.len() > 20 && tried.iter().all(|t| t["s"].is_number()));
+    for oracle in record["record"]["oracles"].as_array().unwrap() {
+        assert_eq!(oracle["runs"].as_array().unwrap().len(), 3);
+    }
+    let refused = l4sd(&["eval", "smoke", "--oracle", "--policy", "codel"]);
+    assert_eq!(refused.status.code(), Some(64));
+}

@@ -291,3 +291,81 @@ fn a_lost_tail_is_probed_for() {
     // 66 packets take 200 ms to send; the round trip has grown to some 110 ms by then.
     assert!(flow.fct_ms.unwrap() < 600.0, "{flow:?}");
 }
+
+/// An application that hands over a packet each 4 ms sends 250 a second where it may, leaves the rest to others, and gets
+/// less where there is less.
+#[test]
+fn an_application_sends_what_it_has_and_no_more() {
+    let goodputs = |link: &str, cc: &str| {
+        let s = scenario(&format!(
+            "[link]\nrate = \"{link}\"\n[[flow]]\ncc = \"{cc}\"\nrtt = \"20ms\"\nrate = \"3.028Mbit\"\n\
+             [[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\n"
+        ));
+        assert!(!s.flows[0].is_endless(s.warmup) && s.flows[1].is_endless(s.warmup));
+        let r = result(&s, &Policy::DualPi2, 1);
+        (r.flows[0].goodput_mbps.unwrap(), r.flows[1].goodput_mbps.unwrap())
+    };
+    for cc in ["prague", "cubic", "reno", "bbr"] {
+        let (limited, other) = goodputs("40Mbit", cc);
+        // 250 packets a second of 1448 bytes.
+        assert!((limited / 2.896 - 1.0).abs() < 0.01, "{cc}: {limited}");
+        assert!(other > 30.0, "{cc}: {other}");
+        let (squeezed, _) = goodputs("4Mbit", cc);
+        assert!(squeezed < 2.8, "{cc}: {squeezed}");
+    }
+}
+
+/// Fewer acknowledgements say the same: a sender that is paced loses nothing by them, marks included.
+#[test]
+fn thinned_acknowledgements_lose_no_marks() {
+    let run = |extra: &str| {
+        let s = scenario(&format!(
+            "[link]\nrate = \"20Mbit\"\n[[flow]]\ncc = \"prague\"\nrtt = \"20ms\"\n{extra}"
+        ));
+        result(&s, &Policy::DualPi2, 1)
+    };
+    let (plain, thinned) = (run(""), run("ack_thinning = \"4ms\"\n"));
+    assert_ne!(plain, thinned);
+    assert!(thinned.link.utilization.unwrap() > 0.9, "{thinned:?}");
+    assert!(thinned.queues.l.delay_ms.mean.unwrap() < 2.0, "{thinned:?}");
+}
+
+/// A flow that hears of no mark takes what it can get beside one that does.
+#[test]
+fn a_flow_without_ce_does_not_yield() {
+    let s = scenario(
+        "[link]\nrate = \"20Mbit\"\n[[flow]]\ncc = \"prague\"\nrtt = \"20ms\"\n\
+         [[flow]]\ncc = \"prague\"\nrtt = \"20ms\"\nce_bleached = true\n",
+    );
+    let flows = result(&s, &Policy::DualPi2, 1).flows;
+    let (plain, deaf) = (flows[0].goodput_mbps.unwrap(), flows[1].goodput_mbps.unwrap());
+    assert!(deaf > 4.0 * plain, "{deaf} {plain}");
+}
+
+/// What phases measure adds up to what the window does, and each has the flows that are there throughout.
+#[test]
+fn phases_add_up_to_the_window() {
+    let phase = |name: &str, at: &str| format!("[[phase]]\nname = \"{name}\"\nat = \"{at}\"\n");
+    let text = format!(
+        "[link]\nrate = \"20Mbit\"\n{}{}{}[[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\n\
+         [[flow]]\ncc = \"prague\"\nrtt = \"20ms\"\nstart = \"15s\"\n",
+        phase("before", "5s"),
+        phase("c_only", "10s"),
+        phase("1v1", "20010ms")
+    );
+    let r = result(&scenario(&text), &Policy::DualPi2, 1);
+    let names: Vec<_> = r.phases.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["c_only", "1v1"], "what begins in the warm-up is not measured");
+    let [first, second] = &r.phases[..] else { panic!("{names:?}") };
+    assert_eq!((first.from_s, first.to_s, second.to_s), (10.0, 20.01, 40.0));
+    let sent = |p: &l4sd::report::result::PhaseResult| {
+        p.link.utilization.unwrap() * p.link.rate_mbps.unwrap() * (p.to_s - p.from_s)
+    };
+    let whole = r.queues.all.counters.bytes as f64 * 8e-6;
+    assert!(((sent(first) + sent(second)) / whole - 1.0).abs() < 1e-9);
+    let longest = |p: &l4sd::report::result::PhaseResult| p.delay_ms.c.max.unwrap();
+    assert_eq!(r.queues.c.delay_ms.max, Some(longest(first).max(longest(second))));
+    // Prague begins within the first phase, so that only the second has a ratio.
+    assert_eq!(first.ratio_l_over_c, None);
+    assert!((0.2..5.0).contains(&second.ratio_l_over_c.unwrap()), "{second:?}");
+}

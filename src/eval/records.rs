@@ -82,13 +82,15 @@ pub struct RecordLog<R = CellRecord> {
     found: HashMap<String, R>,
 }
 
-impl<R: Serialize + DeserializeOwned> RecordLog<R> {
-    /// Opens the file in `dir`, which is made if it does not exist. `fresh` forgets what is there.
+impl RecordLog {
+    /// Opens the file of an evaluation in `dir`: see [`RecordLog::open_file`].
     pub fn open(dir: &Path, header: &Header, fresh: bool) -> Result<Self, EvalError> {
         Self::open_file(dir, FILE, header, fresh)
     }
+}
 
-    /// The same of a file of this name.
+impl<R: Serialize + DeserializeOwned> RecordLog<R> {
+    /// Opens the file of this name in `dir`, which is made if it does not exist. `fresh` forgets what is there.
     pub fn open_file(dir: &Path, name: &str, header: &Header, fresh: bool) -> Result<Self, EvalError> {
         let path = dir.join(name);
         let failed = |source| EvalError::File { path: path.clone(), source };

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_tried_first_has_every_axis_and_no_default() {
         let k = knobs();
-        for (l, c, count) in [(true, true, 38), (false, true, 35), (true, false, 17)] {
+        for (l, c, count) in [(true, true, 43), (false, true, 35), (true, false, 17)] {
             let coarse = k.coarse(l, c);
             assert_eq!(coarse.len(), count, "L {l}, C {c}");
             assert!(!coarse.contains(&k.default_setting()));
