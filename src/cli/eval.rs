@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
+use super::oracle::OracleArgs;
 use crate::config::Policy;
 use crate::control::policy::replay::Replay;
 use crate::eval::plan::{self, Draws, PlanError};
@@ -54,18 +55,13 @@ pub(super) struct EvalArgs {
     /// Make all runs again, whatever DIR has
     #[arg(long)]
     pub(super) fresh: bool,
-    /// Search the best constants of each link with its hidden truth, and judge them with fresh seeds: oracle.jsonl, and
-    /// no pictures. Links that are there already are not searched again
-    #[arg(long, conflicts_with_all = ["policy", "seeds"])]
-    pub(super) oracle: bool,
-    /// Begin no run of the oracle after so many seconds; links in progress are given up
-    #[arg(long, value_name = "SECONDS", requires = "oracle")]
-    pub(super) budget_s: Option<u64>,
+    #[command(flatten)]
+    pub(super) search: OracleArgs,
 }
 
 /// Runs the verb.
 pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
-    if args.oracle {
+    if args.search.oracle {
         return super::oracle::oracle(args);
     }
     let split = plan::split(&args.split).map_err(refused)?;

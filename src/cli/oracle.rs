@@ -3,6 +3,8 @@
 use std::num::NonZero;
 use std::thread::available_parallelism;
 
+use clap::Args;
+
 use super::eval::{EvalArgs, failure, refused, write};
 use super::exit::{Exit, Failure};
 use crate::eval::oracle::{self, OraclePlan};
@@ -11,6 +13,18 @@ use crate::eval::runner::RunError;
 use crate::eval::{Progress, RecordLog, file, tables};
 use crate::runtime::clock::{Clock as _, Monotonic};
 use crate::time::{Instant, Span};
+
+/// Arguments of the search.
+#[derive(Debug, Args)]
+pub(super) struct OracleArgs {
+    /// Search the best constants of each link with its hidden truth, and judge them with fresh seeds: oracle.jsonl, and
+    /// no pictures. Links that are there already are not searched again
+    #[arg(long, conflicts_with_all = ["policy", "seeds"])]
+    pub(super) oracle: bool,
+    /// Begin no run of the oracle after so many seconds; links in progress are given up
+    #[arg(long, value_name = "SECONDS", requires = "oracle")]
+    budget_s: Option<u64>,
+}
 
 /// Runs it.
 pub(super) fn oracle(args: &EvalArgs) -> Result<(), Failure> {
@@ -25,7 +39,7 @@ pub(super) fn oracle(args: &EvalArgs) -> Result<(), Failure> {
     if found > 0 {
         eprintln!("l4sd: {found} of {} links are in {} already", units.len(), args.out.display());
     }
-    let until = args.budget_s.map(|seconds| Instant::ZERO + Span::from_secs(seconds));
+    let until = args.search.budget_s.map(|seconds| Instant::ZERO + Span::from_secs(seconds));
     let in_time = || until.is_none_or(|until| clock.now() < until);
     let progress = Progress::stderr(found, units.len());
     let records = plan.run(&units, &mut log, jobs, &progress, &in_time).map_err(|e| match e {

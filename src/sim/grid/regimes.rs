@@ -54,10 +54,9 @@ fn during(d: &Draw, there: &[Regime], text: &str) -> String {
     for run in d.order.chunk_by(|a, b| there.contains(a) == there.contains(b)) {
         if there.contains(&run[0]) {
             let at = |regime: usize| d.at(regime as f64 * REGIME_SECONDS);
-            all += text;
-            all += &format!("start = {}\n", at(first));
+            all = all + text + "start = " + &at(first) + "\n";
             if first + run.len() < d.order.len() {
-                all += &format!("stop = {}\n", at(first + run.len()));
+                all = all + "stop = " + &at(first + run.len()) + "\n";
             }
         }
         first += run.len();
@@ -75,11 +74,11 @@ pub(super) fn switch() -> Vec<Point> {
             for many in [5, 10] {
                 let kind = bursty(&format!("switch-{many}v{many}"));
                 points.push(point(kind, rate, rtt, move |d| {
-                    let mut text = link(d.rate);
-                    for (i, regime) in d.order.iter().enumerate() {
+                    let phases = d.order.iter().enumerate().map(|(i, regime)| {
                         let at = d.at(i as f64 * REGIME_SECONDS);
-                        text += &format!("[[phase]]\nname = \"{}\"\nat = {at}\n", regime.name(many));
-                    }
+                        format!("[[phase]]\nname = \"{}\"\nat = {at}\n", regime.name(many))
+                    });
+                    let text = phases.fold(link(d.rate), |text, phase| text + &phase);
                     let video = "[[flow]]\nkind = \"video\"\nload = 0.35\ncodepoint = \"ect1\"\n";
                     text + &mixed(0, 1, d.rtt)
                         + &during(d, &[One, Bursty, Many], &flow("prague", 1, d.rtt))
