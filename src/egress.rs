@@ -161,6 +161,8 @@ impl<H> Egress<H> {
     /// Changes the rate from `now` on. The packet being sent ends when it would have.
     pub fn set_rate(&mut self, rate: BitRate, now: Instant) {
         self.shaper.set_rate(rate, now);
+        self.aqm.advance(now);
+        self.aqm.rate_changed(self.reported, rate);
         self.reported = rate;
         self.arrivals.set_rate(rate);
         self.aqm.set_limit_bytes(self.limit.bytes(rate));
@@ -345,7 +347,7 @@ impl Shaper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aqm::params::{Law, Limit, SingleParams};
+    use crate::aqm::params::{DualQParams, Law, Limit, SingleParams};
     use crate::wire::Ecn;
 
     fn config(mbps: u64) -> EgressConfig {
@@ -491,5 +493,24 @@ mod tests {
         e.on_packet(2, meta(1250), Instant::from_millis(3000)).unwrap();
         assert!(e.poll(Instant::from_millis(3000)).is_some());
         assert_eq!(e.poll_timeout(), Some(Instant::from_millis(3001)));
+    }
+
+    /// By hand: one packet waits, and p' after updates at 16, 32 and 48 ms is .16 x (.001 + .017 + .033) + 3.2 x .048. From
+    /// 40 to 10 Mbit/s it becomes four times that, once; a faster link, and a plain DualPI2, leave it.
+    #[test]
+    fn p_follows_a_fall_of_the_rate_that_it_is_told_of_if_it_is_to() {
+        let p_after = |rate_feed_forward, to| {
+            let limit = Limit::for_rate(BitRate::from_mbps(40));
+            let dual = DualQParams { rate_feed_forward, ..DualQParams::rfc9332(limit) };
+            let c = EgressConfig { discipline: Discipline::DualQ(dual), ..config(40) };
+            let mut e: Egress<u32> = Egress::new(&c, Instant::ZERO);
+            e.on_packet(1, meta(1250), Instant::ZERO).unwrap();
+            let now = Instant::from_millis(50);
+            let before = e.take_window(now).egress.p.base;
+            assert!((before - (0.16 * 0.051 + 3.2 * 0.048)).abs() < 1e-12, "{before}");
+            e.set_rate(BitRate::from_mbps(to), now);
+            e.take_window(now).egress.p.base / before
+        };
+        assert_eq!((p_after(true, 10), p_after(true, 80), p_after(false, 10)), (4.0, 1.0, 1.0));
     }
 }

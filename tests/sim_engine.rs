@@ -199,9 +199,16 @@ fn a_snapshot_goes_on_as_the_original() {
 #[test]
 fn everything_at_once_conserves_and_repeats() {
     let s = scenario(MIXED);
-    for policy in
-        ["dualpi2", "dualpi2-linux", "dualpi2-tuned", "dualpi2:target=5ms", "pi2", "codel", "taildrop"]
-    {
+    for policy in [
+        "dualpi2",
+        "dualpi2-linux",
+        "dualpi2-tuned",
+        "dualpi2-ff",
+        "dualpi2:target=5ms",
+        "pi2",
+        "codel",
+        "taildrop",
+    ] {
         let policy: Policy = policy.parse().unwrap();
         let json = |seed| ResultFile::new(vec![result(&s, &policy, seed)]).to_json();
         assert_eq!(json(2), json(2));
@@ -368,4 +375,20 @@ fn phases_add_up_to_the_window() {
     // Prague begins within the first phase, so that only the second has a ratio.
     assert_eq!(first.ratio_l_over_c, None);
     assert!((0.2..5.0).contains(&second.ratio_l_over_c.unwrap()), "{second:?}");
+}
+
+/// At a fall of the rate that it is told of, `dualpi2-ff` has the shorter queues, and is `dualpi2` but for that.
+#[test]
+fn feed_forward_shortens_the_queue_after_a_step() {
+    let worst = |steps: &str, policy: &str| {
+        let s = scenario(&format!(
+            "[link]\nrate = \"100Mbit\"\n{steps}[[flow]]\ncc = \"prague\"\nrtt = \"20ms\"\ncount = 5\n\
+             [[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\ncount = 5\n"
+        ));
+        result(&s, &policy.parse().unwrap(), 1).queues.c.delay_ms.max.unwrap()
+    };
+    let fall = "steps = [{ at = \"20s\", rate = \"20Mbit\" }]\n";
+    let (plain, ff) = (worst(fall, "dualpi2"), worst(fall, "dualpi2-ff"));
+    assert!(ff < 0.9 * plain, "{ff} {plain}");
+    assert_eq!(worst("", "dualpi2"), worst("", "dualpi2-ff"));
 }

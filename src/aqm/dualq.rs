@@ -14,6 +14,7 @@ use super::schedule::Scheduler;
 use super::stats::{DropCause, Ledger, MarkCause, Overload, Snapshot, Tally};
 use super::{Departure, PacketMeta, Service};
 use crate::time::{Instant, Span};
+use crate::units::BitRate;
 use crate::wire::Ecn;
 
 /// Two coupled queues.
@@ -27,6 +28,7 @@ pub struct DualQ<H> {
     scheduler: Scheduler,
     chances: Chances,
     nqb: bool,
+    rate_feed_forward: bool,
     limit_bytes: u64,
     limit_packets: u32,
     overload: Overload,
@@ -61,6 +63,7 @@ impl<H> DualQ<H> {
                 steered: Chance::new(params.chance, 3),
             },
             nqb: params.nqb,
+            rate_feed_forward: params.rate_feed_forward,
             limit_bytes: params.limit.bytes,
             limit_packets: capacity,
             overload: Overload::default(),
@@ -177,9 +180,20 @@ impl<H> DualQ<H> {
             width: Span::from_nanos(knobs.ramp_min.as_nanos() / 2),
         });
         if knobs.feed_forward != 1.0 {
-            self.pi.feed_forward(knobs.feed_forward);
-            self.coupling.set(self.pi.p());
+            self.feed_forward(knobs.feed_forward);
         }
+    }
+
+    /// See [`super::Aqm::rate_changed`].
+    pub fn rate_changed(&mut self, from: BitRate, to: BitRate) {
+        if self.rate_feed_forward && to < from {
+            self.feed_forward(from.as_bps() as f64 / to.as_bps() as f64);
+        }
+    }
+
+    fn feed_forward(&mut self, factor: f64) {
+        self.pi.feed_forward(factor);
+        self.coupling.set(self.pi.p());
     }
 
     /// See [`super::Aqm::set_limit_bytes`].

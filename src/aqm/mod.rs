@@ -28,6 +28,7 @@ pub mod single;
 pub mod stats;
 
 use crate::time::{Instant, Span};
+use crate::units::BitRate;
 use crate::wire::Ecn;
 use classify::Classifier;
 use params::{Discipline, Knobs};
@@ -180,6 +181,13 @@ impl<H> Aqm<H> {
     pub fn apply(&mut self, knobs: &Knobs) {
         if let Self::DualQ(q) = self {
             q.apply(knobs);
+        }
+    }
+
+    /// The link has been told another rate; a DualQ that is to may answer with p'. Call [`Aqm::advance`] before.
+    pub fn rate_changed(&mut self, from: BitRate, to: BitRate) {
+        if let Self::DualQ(q) = self {
+            q.rate_changed(from, to);
         }
     }
 

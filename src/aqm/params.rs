@@ -134,6 +134,9 @@ pub struct DualQParams {
     pub schedule: ScheduleParams,
     /// Not-ECT packets with the NQB code point go into L.
     pub nqb: bool,
+    /// When the link is told to be slower, p' grows as the rate falls, at once: a window of rate times round trip goes
+    /// with 1 / p'. No part of the RFC.
+    pub rate_feed_forward: bool,
     /// The shared buffer.
     pub limit: Limit,
 }
@@ -149,6 +152,7 @@ impl DualQParams {
             chance: ChanceParams::Accumulator,
             schedule: ScheduleParams::Wrr { classic_percent: 10 },
             nqb: false,
+            rate_feed_forward: false,
             limit,
         }
     }

@@ -23,7 +23,7 @@ pub(super) struct EvalArgs {
     /// cell [default: all grids but smoke]
     #[arg(value_name = "GRID")]
     pub(super) grids: Vec<String>,
-    /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE;
+    /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE;
     /// several with commas or by repeating
     #[arg(long, value_name = "POLICY", value_delimiter = ',', required_unless_present = "oracle")]
     policy: Vec<Policy>,

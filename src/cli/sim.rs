@@ -21,7 +21,7 @@ pub(super) struct SimArgs {
     /// Scenario files
     #[arg(value_name = "SCENARIO.toml", required = true)]
     scenarios: Vec<PathBuf>,
-    /// Policies: dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE; several with commas or by repeating
+    /// Policies: dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE; several with commas or by repeating
     #[arg(long, value_name = "POLICY", value_delimiter = ',', default_value = "dualpi2")]
     policy: Vec<Policy>,
     /// Seed, in place of the scenario's

@@ -37,6 +37,9 @@ impl AqmConfig {
             Policy::DualPi2 | Policy::Replay(_) => dual(DualQParams::rfc9332(limit), limit),
             Policy::DualPi2With(constants) => dual(constants.over(&DualQParams::rfc9332(limit)), limit),
             Policy::DualPi2Tuned => dual(Constants::tuned().over(&DualQParams::rfc9332(limit)), limit),
+            Policy::DualPi2Ff => {
+                dual(DualQParams { rate_feed_forward: true, ..DualQParams::rfc9332(limit) }, limit)
+            }
             Policy::DualPi2Linux => {
                 let linux = DualQParams::linux(seed);
                 let packets = limit.packets.min(linux.limit.packets);

@@ -23,6 +23,8 @@ pub enum Policy {
     DualPi2With(Constants),
     /// The DualQ with the constants that a search has found.
     DualPi2Tuned,
+    /// The DualQ of RFC 9332 whose p' answers at once when the link is told to be slower.
+    DualPi2Ff,
     /// The DualQ with the choices of Linux `sch_dualpi2`.
     DualPi2Linux,
     /// A single queue under PI2.
@@ -37,8 +39,7 @@ pub enum Policy {
 
 impl Policy {
     /// Every accepted spelling.
-    pub const NAMES: &'static str =
-        "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2:target=5ms:..., pi2, codel, taildrop or replay:FILE";
+    pub const NAMES: &'static str = "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms:..., pi2, codel, taildrop or replay:FILE";
 
     /// The constants that it sets in place of those of RFC 9332.
     pub fn constants(&self) -> Constants {
@@ -56,6 +57,7 @@ impl fmt::Display for Policy {
             Self::DualPi2 => "dualpi2",
             Self::DualPi2With(constants) => return write!(f, "dualpi2{constants}"),
             Self::DualPi2Tuned => "dualpi2-tuned",
+            Self::DualPi2Ff => "dualpi2-ff",
             Self::DualPi2Linux => "dualpi2-linux",
             Self::Pi2 => "pi2",
             Self::Codel => "codel",
@@ -72,6 +74,7 @@ impl FromStr for Policy {
         Ok(match text {
             "dualpi2" => Self::DualPi2,
             "dualpi2-tuned" => Self::DualPi2Tuned,
+            "dualpi2-ff" => Self::DualPi2Ff,
             "dualpi2-linux" => Self::DualPi2Linux,
             "pi2" => Self::Pi2,
             "codel" => Self::Codel,
@@ -256,6 +259,7 @@ mod tests {
             "dualpi2",
             "dualpi2-linux",
             "dualpi2-tuned",
+            "dualpi2-ff",
             "dualpi2:target=5ms:alpha=0.2:ramp=2000us",
             "pi2",
             "codel",
