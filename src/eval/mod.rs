@@ -21,6 +21,7 @@ pub mod design;
 pub mod file;
 pub mod oracle;
 mod parallel;
+mod phases;
 pub mod plan;
 pub mod plots;
 mod progress;

@@ -35,6 +35,8 @@ pub const MICE_FACTOR: f64 = 1.05;
 pub const RATIO_CAP: f64 = 10.0;
 /// Utilisation counts as at least this where it is divided by.
 const LEAST_UTILIZATION: f64 = 1e-3;
+/// A queue that forwards less than this share of the packets of a phase has what an earlier phase left.
+const PHASE_SHARE: f64 = 0.02;
 /// Bounds are compared with this much grace for rounding.
 const ROUNDING: f64 = 1e-9;
 /// A broken bound counts with at most so many margins in [`Verdict::excess`].
@@ -86,11 +88,16 @@ impl Figures {
         }
     }
 
-    /// Of one phase of a run of a DualQ. Short flows are not told apart by phase.
-    pub fn of_phase(phase: &PhaseResult) -> Self {
+    /// Of one phase of a run. What is left in a queue of an earlier phase does not count, nor are short flows told apart
+    /// by phase. `one_queue`: see [`has_one_queue`](super::cell::has_one_queue).
+    pub fn of_phase(phase: &PhaseResult, one_queue: bool) -> Self {
+        let packets = phase.packets;
+        let counts = |n: u64| n as f64 >= PHASE_SHARE * packets.all as f64;
+        let (l, l_packets) =
+            if one_queue { (&phase.delay_ms.c, packets.c) } else { (&phase.delay_ms.l, packets.l) };
         let by_kind = |pick: fn(&crate::report::result::DelayResult) -> Option<f64>| PerQueue {
-            l: pick(&phase.delay_ms.l),
-            c: pick(&phase.delay_ms.c),
+            l: pick(l).filter(|_| counts(l_packets)),
+            c: pick(&phase.delay_ms.c).filter(|_| counts(packets.c)),
             all: pick(&phase.delay_ms.all),
         };
         Self {

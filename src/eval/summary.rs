@@ -13,8 +13,8 @@ use super::EvalError;
 use super::bootstrap::{self, Interval, Link, Resamples};
 use super::cell::{CellInfo, CellRecord, has_one_queue};
 use super::design::{BASELINE, Design, TUNED};
-use super::parallel;
 use super::score::{self, Figures, Traffic, Verdict};
+use super::{parallel, phases};
 use crate::report::result::PerQueue;
 
 /// Shorter delays count as this in ratios of delays without floors, in ms.
@@ -86,6 +86,8 @@ pub enum Scope {
     Grid,
     /// Those of a mix of flows, whatever the grid.
     Mix,
+    /// Phases of this name, each judged as a cell.
+    Phase,
 }
 
 /// Why a policy is compared with this one.
@@ -217,7 +219,9 @@ pub fn judge(
     draws: usize,
     threads: usize,
 ) -> Result<Judgement, EvalError> {
-    Ok(judge_runs(design, &gather(design, records)?, draws, threads))
+    let mut judgement = judge_runs(design, &gather(design, records)?, draws, threads);
+    judgement.summary.extend(phases::judge(design, records, draws, threads));
+    Ok(judgement)
 }
 
 /// The same of figures, in the order of the cells of the design.
@@ -432,7 +436,7 @@ mod tests {
                 .filter(|c| match scope {
                     Scope::Overall => true,
                     Scope::Grid => Some(c.grid.as_str()) == name,
-                    Scope::Mix => Some(c.mix.as_str()) == name,
+                    Scope::Mix | Scope::Phase => Some(c.mix.as_str()) == name,
                 })
                 .collect();
             assert_eq!((row.cells, members.len()), (cells, cells));

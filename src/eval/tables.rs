@@ -126,7 +126,11 @@ fn overview(design: &Design, judgement: &Judgement) -> Vec<Part> {
         let rows: Vec<_> = in_scope(Scope::Grid).filter(|r| r.name.as_ref() == Some(grid)).collect();
         parts.push(group(format!("Grid {grid}: {} cells", count(&rows)), &rows));
     }
-    parts.push(mixes(&names(Scope::Mix), &in_scope(Scope::Mix).collect::<Vec<_>>()));
+    parts.push(groups_of_cells("mix of flows", "cells", &names(Scope::Mix), in_scope(Scope::Mix)));
+    if in_scope(Scope::Phase).next().is_some() {
+        let phases = in_scope(Scope::Phase);
+        parts.push(groups_of_cells("phase, each a cell", "phases", &names(Scope::Phase), phases));
+    }
     parts
 }
 
@@ -153,10 +157,16 @@ fn rivals(judgement: &Judgement) -> Option<Part> {
     })
 }
 
-/// S by mix, a column each.
-fn mixes(names: &[&String], rows: &[&SummaryRow]) -> Part {
+/// S by mix or phase, a column each.
+fn groups_of_cells<'a>(
+    what: &str,
+    members: &str,
+    names: &[&String],
+    rows: impl Iterator<Item = &'a SummaryRow>,
+) -> Part {
+    let rows: Vec<_> = rows.collect();
     let mut policies: Vec<&String> = Vec::new();
-    for row in rows {
+    for row in &rows {
         if !policies.contains(&&row.policy) {
             policies.push(&row.policy);
         }
@@ -174,7 +184,7 @@ fn mixes(names: &[&String], rows: &[&SummaryRow]) -> Part {
         format!("{mix} ({cells})")
     };
     Part {
-        heading: "By mix of flows: S and share of feasible cells (number of cells)".to_owned(),
+        heading: format!("By {what}: S and share of feasible {members} (number of {members})"),
         notes: Vec::new(),
         head: std::iter::once("policy".to_owned()).chain(names.iter().map(of_mix)).collect(),
         rows: policies

@@ -190,7 +190,9 @@ pub struct PhaseResult {
     pub to_s: f64,
     /// The link.
     pub link: LinkResult,
-    /// Queue delay of packets forwarded in it.
+    /// Packets forwarded in it.
+    pub packets: PerQueue<u64>,
+    /// Their queue delay.
     pub delay_ms: PerQueue<DelayResult>,
     /// Mean goodput of the L flows that take what they get and are there throughout, over that of such C flows.
     pub ratio_l_over_c: Option<f64>,

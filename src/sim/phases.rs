@@ -105,6 +105,7 @@ fn phase(
             rate_mbps: Some(capacity / 1e6 / seconds),
             utilization: (capacity > 0.0).then(|| (to.sent_bytes - from.sent_bytes) as f64 * 8.0 / capacity),
         },
+        packets: PerQueue { l: l.len() as u64, c: c.len() as u64, all: (l.len() + c.len()) as u64 },
         delay_ms: PerQueue { all: delay_result(&merged(&l, &c)), l: delay_result(&l), c: delay_result(&c) },
         ratio_l_over_c: endless_ratio(scenario, throughout, goodput),
     }

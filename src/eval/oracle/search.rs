@@ -96,7 +96,7 @@ impl Search<'_> {
             let run = Run {
                 seed,
                 whole: Figures::of(&result, traffic, false),
-                phases: result.phases.iter().map(Figures::of_phase).collect(),
+                phases: result.phases.iter().map(|p| Figures::of_phase(p, false)).collect(),
             };
             self.runs.entry((setting, length)).or_default().push(run);
         }
