@@ -158,6 +158,19 @@ impl<H> Egress<H> {
         self.aqm.apply(knobs);
     }
 
+    /// Takes over what may change while packets wait, from `now` on: rate, overhead, mpu, limit in bytes, and the
+    /// discipline's constants ([`Aqm::retune`]). What waits stays and keeps the length that it was charged with.
+    pub fn reconfigure(&mut self, config: &EgressConfig, now: Instant) {
+        self.aqm.advance(now);
+        self.aqm.retune(&config.discipline);
+        (self.overhead, self.mpu, self.limit) = (config.overhead, config.mpu, config.limit);
+        if config.rate == self.shaper.rate {
+            self.aqm.set_limit_bytes(self.limit.bytes(config.rate));
+        } else {
+            self.set_rate(config.rate, now);
+        }
+    }
+
     /// Changes the rate from `now` on. The packet being sent ends when it would have.
     pub fn set_rate(&mut self, rate: BitRate, now: Instant) {
         self.shaper.set_rate(rate, now);
@@ -479,6 +492,60 @@ mod tests {
         let w = e.take_window(Instant::from_millis(3000));
         assert_eq!((w.rate, w.capacity_bits), (BitRate::from_mbps(40), 60_000_000));
         assert_eq!((w.egress.limit_bytes, e.rate()), (1_250_000, BitRate::from_mbps(10)));
+    }
+
+    /// 40 to 10 Mbit/s: 250 ms are 312,500 bytes. A frame that comes now is charged 24 bytes more; the one that waits is
+    /// not, so that they last 1000 and 1019.2 us.
+    #[test]
+    fn a_new_configuration_leaves_what_waits_alone() {
+        let at = Instant::from_nanos;
+        let mut e = Egress::new(&config(40), Instant::ZERO);
+        let charged = |e: &Egress<u32>| meta(e.link_bytes(1250));
+        e.on_packet(1, charged(&e), at(0)).unwrap();
+        e.reconfigure(&EgressConfig { overhead: 24, mpu: 84, ..config(10) }, at(0));
+        e.on_packet(2, charged(&e), at(0)).unwrap();
+        e.on_packet(3, charged(&e), at(0)).unwrap();
+        assert_eq!((e.link_bytes(40), e.rate()), (84, BitRate::from_mbps(10)));
+        for free_at in [1_000_000, 2_019_200] {
+            assert!(e.poll(e.poll_timeout().unwrap()).is_some());
+            assert_eq!(e.poll_timeout(), Some(at(free_at)));
+        }
+        assert_eq!(e.take_window(at(3_000_000)).egress.limit_bytes, 312_500);
+        e.reconfigure(
+            &EgressConfig { limit: LimitRule::Time(Span::from_millis(100)), ..config(10) },
+            at(3_000_000),
+        );
+        let w = e.take_window(at(4_000_000));
+        assert_eq!((w.egress.limit_bytes, w.capacity_bits), (125_000, 40_000));
+        assert_eq!(w.egress.queues[1].arrived.packets, 3);
+    }
+
+    /// A head that has waited 16, 32 and 48 ms: two updates under 15 ms, 0.16 and 3.2, one under 40 ms, 1 and 2.
+    #[test]
+    fn constants_change_and_p_stays() {
+        use crate::aqm::params::{DualQParams, PiArithmetic, PiParams};
+        let grid = |n: u64| Instant::from_millis(16 * n);
+        for arithmetic in [PiArithmetic::Float, PiArithmetic::LinuxU32] {
+            let with = |pi: PiParams| EgressConfig {
+                discipline: Discipline::DualQ(DualQParams {
+                    pi: PiParams { arithmetic, ..pi },
+                    ..DualQParams::rfc9332(Limit::for_rate(BitRate::from_mbps(40)))
+                }),
+                ..config(40)
+            };
+            let mut e = Egress::new(&with(PiParams::default()), Instant::ZERO);
+            e.on_packet(0, meta(1500), Instant::ZERO).unwrap();
+            let before = e.take_window(grid(2)).egress.p.base;
+            // 3.2 x 16 + 0.16 x 1 and 3.2 x 16 + 0.16 x 17, in ms.
+            assert!((before - 0.10528).abs() < 1e-3, "{before}");
+            let new =
+                PiParams { target: Span::from_millis(40), alpha: 1.0, beta: 2.0, ..PiParams::default() };
+            e.reconfigure(&with(new), grid(2));
+            assert_eq!(e.take_window(grid(2)).egress.p.base, before);
+            let after = e.take_window(grid(3)).egress.p.base;
+            // 1 x (48 - 40) + 2 x 16 ms.
+            assert!((after - before - 0.040).abs() < 1e-4, "{arithmetic:?}: {before} {after}");
+        }
     }
 
     /// The rate changes at once, and capacity is the integral of what it was.

@@ -21,6 +21,7 @@ use l4sd::egress::Egress;
 use l4sd::port::mem::{MemConfig, MemPort, Outside};
 use l4sd::port::{Census, PortCounters, PortError, PortPair, Side};
 use l4sd::runtime::bridge::{self, FramePlan};
+use l4sd::runtime::change::{self, Change};
 use l4sd::runtime::clock::Clock;
 use l4sd::runtime::forwarder::{FIFO_NAP, Forwarder, LoopOptions};
 use l4sd::runtime::lane::{Lane, LaneReader, Report};
@@ -85,6 +86,9 @@ struct World {
     breaths: u64,
     /// Real time that a wait takes, so that a thread of the test's own may keep up.
     pause: Duration,
+    /// What the managing thread sends, when, and by what.
+    change: Option<(Instant, Change)>,
+    changes: rtrb::Producer<Change>,
 }
 
 impl PortPair for World {
@@ -124,6 +128,9 @@ impl PortPair for World {
 
     fn flush(&mut self, now: Instant) -> Result<(), PortError> {
         self.breaths += 1;
+        if let Some((_, change)) = self.change.take_if(|c| c.0 <= now) {
+            self.changes.push(change).unwrap();
+        }
         self.port.flush(now)?;
         for side in Side::BOTH {
             self.sent[side.index()].extend(self.outside.collect(side).into_iter().map(|f| (now, f)));
@@ -167,6 +174,8 @@ struct Setup {
     fails_at: Option<Instant>,
     link: Option<Box<dyn ControlLink>>,
     pause: Duration,
+    /// Keys that are in force from a time on.
+    change: Option<(Instant, String)>,
 }
 
 /// What a run left behind.
@@ -191,7 +200,14 @@ impl Setup {
             fails_at: None,
             link: None,
             pause: Duration::ZERO,
+            change: None,
         }
+    }
+
+    /// `keys` in place of the first ones from `at` on.
+    fn changing(mut self, at: Instant, keys: &str) -> Self {
+        self.change = Some((at, keys.to_owned()));
+        self
     }
 
     fn lasting(mut self, duration_ms: u64) -> Self {
@@ -218,6 +234,7 @@ impl Setup {
     fn run(mut self) -> Outcome {
         let clock = Fake::default();
         let plan = FramePlan::new(&self.config);
+        let (changes, taken) = change::ring();
         let (port, outside) = MemPort::new(MemConfig { buffers: plan.total() + 2048, ring: 8192 });
         self.arrivals.sort_by_key(|a| a.at);
         let world = World {
@@ -229,6 +246,8 @@ impl Setup {
             fails_at: self.fails_at,
             breaths: 0,
             pause: self.pause,
+            change: self.change.map(|(at, keys)| (at, bridge::change(&config(&keys), plan, 1, 1))),
+            changes,
         };
         let mut link = self.link.take();
         let [left, right] = Direction::BOTH.map(|d| {
@@ -243,7 +262,8 @@ impl Setup {
         let options = bridge::loop_options(&self.config, self.warmup, Some(self.duration), false);
         let options = LoopOptions { spin: Span::ZERO, ..options };
         let mut readers = [left.1, right.1];
-        let mut forwarder = Forwarder::new(world, clock, [left.0, right.0], options, Instant::ZERO);
+        let mut forwarder =
+            Forwarder::new(world, clock, [left.0, right.0], options, Instant::ZERO).with_changes(taken);
         let result = forwarder.run(&AtomicBool::new(false));
         let mut delays = [[0; 2]; 2];
         readers[0].drain_delays(|d| {
@@ -508,6 +528,47 @@ fn the_rate_is_exact_to_a_packet() {
         let packets = window.egress.queues[C].forwarded.packets;
         assert_eq!(packets, window.capacity_bits / (8 * len as u64) + 1, "{rate} bit/s");
         run.check_account([n, 0]);
+    }
+}
+
+/// Rates fall to a quarter and to a half at 1 s, under a load above either: what is sent is the integral of the rate,
+/// nothing is lost, and what is charged and how much may wait follow. 1000 bytes at 40 and 10 Mbit/s are 5000 and 1250
+/// packets a second, at 8 and 4 Mbit/s 1000 and 500; 250 bytes of overhead make that 1000 and 400.
+#[test]
+fn a_change_is_taken_over_in_one_breath_and_loses_nothing() {
+    let keys = |left: u64, right: u64, more: &str| {
+        format!(
+            "[link]\nrate = \"{left}Mbit\"\nrate_right_to_left = \"{right}Mbit\"\n{more}[aqm]\npolicy = \"taildrop\"\n"
+        )
+    };
+    let every = Span::from_micros(160);
+    let run = Setup::new(&keys(40, 8, "limit = \"100ms\"\n"))
+        .arriving(stream(Side::Left, Instant::ZERO, every, 12_500, |i| ipv4(1000, NOT_ECT, i as u32)))
+        .arriving(stream(Side::Right, Instant::ZERO, every, 12_500, |i| ipv4(1000, NOT_ECT, i as u32)))
+        .changing(ms(1_000), &keys(10, 4, "overhead = 250\nlimit = \"100ms\"\n"))
+        .lasting(2_000)
+        .run();
+    run.check_account([12_500, 12_500]);
+    let [right, left] = [Side::Right, Side::Left].map(|side| {
+        let sent = run.sent[side.index()].iter().map(|s| s.0);
+        let within = |from, to| sent.clone().filter(|at| (from..to).contains(at)).count();
+        // What waited at the change is charged 1000 bytes: 400 and 200 ms of it.
+        [within(ms(0), ms(1_000)), within(ms(1_000), ms(1_100)), within(ms(1_900), ms(2_000))]
+    });
+    for (sent, want) in [(right, [5_000, 125, 100]), (left, [1_000, 50, 40])] {
+        assert!(sent.iter().zip(want).all(|(n, w)| n.abs_diff(w) <= 2), "{sent:?} instead of {want:?}");
+    }
+    for (d, bits, limit) in
+        [(Direction::LeftToRight, 50_000_000, 125_000), (Direction::RightToLeft, 12_000_000, 50_000)]
+    {
+        let reports = &run.reports[d.index()];
+        let last = run.last(d);
+        // The change comes in a breath after 1 s, of which there is one at least every 160 us.
+        let capacity = last.window.capacity_bits;
+        assert!((bits..bits + 16_000).contains(&capacity), "{d}: {capacity}");
+        assert_eq!(last.window.egress.limit_bytes, limit);
+        let taken: Vec<_> = reports.iter().map(|r| (r.window.end > ms(1_001), r.change)).collect();
+        assert!(taken.iter().all(|&(after, change)| change == u64::from(after)), "{d}: {taken:?}");
     }
 }
 
@@ -784,6 +845,33 @@ fn a_dead_policy_is_followed_bumplessly_by_the_defaults() {
     let fell = states.iter().rev().take_while(|(_, s)| *s == State::Fallback).last().unwrap().0;
     assert_eq!(fell, ms(336));
     assert_eq!(run.last(Direction::LeftToRight).control.unwrap().1.fallbacks, 1);
+}
+
+/// A target that changes at 248 ms is that of the update at 256 ms; p' goes on from where it is.
+#[test]
+fn a_new_target_is_used_from_the_next_update_on() {
+    let run = Setup::new(TEN)
+        .arriving(standing_queue(1000))
+        .changing(ms(248), &format!("{TEN}[aqm]\ntarget = \"5ms\"\n"))
+        .lasting(500)
+        .run();
+    assert_targets(&run.targets_ms(), [(14, 15.0), (16, 5.0)]);
+}
+
+/// With a controller the configured target is where its silence leads to, and nothing before that: the policy that dies at
+/// 300 ms, with a default that becomes 10 ms at 150 ms.
+#[test]
+fn a_new_target_is_what_a_fallback_goes_to() {
+    let run = Setup::new(TEN)
+        .arriving(standing_queue(1000))
+        .controlled(Says::new(|w| (w.end < ms(300)).then(|| target(5))))
+        .changing(ms(150), &format!("{TEN}[aqm]\ntarget = \"10ms\"\n"))
+        .lasting(800)
+        .run();
+    let bin = 25f64.powf(1.0 / 11.0);
+    let down = [(3, 15.0), (4, 15.0 / bin), (4, 15.0 / bin.powi(2)), (4, 15.0 / bin.powi(3))];
+    let home = [(8, 5.0), (4, 5.0 * bin), (4, 5.0 * bin.powi(2)), (17, 10.0)];
+    assert_targets(&run.targets_ms(), down.into_iter().chain(home));
 }
 
 /// A policy that talks nonsense is as good as dead.

@@ -84,6 +84,7 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
         ("runtime.cores", "[2, 0]", Box::new(|c| c.runtime.cores = vec![2, 0])),
         ("runtime.sched", "\"fifo:40\"", Box::new(|c| c.runtime.sched = Sched::Fifo(40))),
         ("runtime.busy_poll", "true", Box::new(|c| c.runtime.busy_poll = true)),
+        ("runtime.pidfile", "\"run/a.pid\"", Box::new(|c| c.runtime.pidfile = Some("run/a.pid".into()))),
         ("metrics.listen", "\"off\"", Box::new(|c| c.metrics_listen = None)),
         ("metrics.listen", "\"[::1]:1\"", Box::new(|c| c.metrics_listen = Some("[::1]:1".parse().unwrap()))),
         ("log.format", "\"json\"", Box::new(|c| c.log.format = LogFormat::Json)),
@@ -206,6 +207,11 @@ fn every_mistake_names_place_key_and_fix() {
             "[runtime]\nsched = \"rr\"\n",
             "l4sd.toml:8:9: runtime.sched: 'rr' is neither",
             vec!["sched = \"fifo:40\""],
+        ),
+        (
+            "[runtime]\npidfile = \"\"\n",
+            "l4sd.toml:8:11: runtime.pidfile: it does not name a file",
+            vec!["pidfile = \"/var/run/l4sd.pid\""],
         ),
         (
             "[metrics]\nlisten = \":9\"\n",

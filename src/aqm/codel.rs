@@ -28,6 +28,11 @@ impl Codel {
         Self { target, interval, first_above: None, dropping: None, last: (0, Instant::ZERO) }
     }
 
+    /// Another acceptable delay, from the next packet on.
+    pub fn set_target(&mut self, target: Span) {
+        self.target = target;
+    }
+
     /// interval / sqrt(count) after `from` (RFC 8289 §5.2).
     fn control_law(&self, from: Instant, count: u32) -> Instant {
         let span = self.interval.as_secs_f64() / f64::from(count).sqrt();

@@ -196,6 +196,12 @@ impl<H> DualQ<H> {
         self.coupling.set(self.pi.p());
     }
 
+    /// See [`super::Aqm::retune`].
+    pub fn retune(&mut self, params: &DualQParams) {
+        self.pi.set_constants(&params.pi);
+        self.l_aqm = LAqm::new(params.l_aqm);
+    }
+
     /// See [`super::Aqm::set_limit_bytes`].
     pub fn set_limit_bytes(&mut self, limit: u64) {
         self.limit_bytes = limit;

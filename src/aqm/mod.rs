@@ -191,6 +191,17 @@ impl<H> Aqm<H> {
         }
     }
 
+    /// Takes over the constants that may change while packets wait: PI target and gains, the native L4S AQM, CoDel's
+    /// target. p', the counts and what waits stay. The rest of `discipline` is as it was when this was built, and a
+    /// discipline of another kind is ignored.
+    pub fn retune(&mut self, discipline: &Discipline) {
+        match (self, discipline) {
+            (Self::DualQ(q), Discipline::DualQ(p)) => q.retune(p),
+            (Self::Single(q), Discipline::Single(p)) => q.retune(p),
+            _ => {}
+        }
+    }
+
     /// Changes how many bytes may wait. Packets that wait already stay.
     pub fn set_limit_bytes(&mut self, limit: u64) {
         match self {

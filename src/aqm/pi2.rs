@@ -71,6 +71,14 @@ impl Pi2 {
         self.gain = gain;
     }
 
+    /// Other constants for the updates to come: target and gains. Gain scale, p' and the update interval stay.
+    pub fn set_constants(&mut self, to: &PiParams) {
+        self.params = PiParams { t_update: self.params.t_update, arithmetic: self.params.arithmetic, ..*to };
+        if let State::LinuxU32 { alpha, beta, .. } = &mut self.p {
+            (*alpha, *beta) = (linux_gain(to.alpha), linux_gain(to.beta));
+        }
+    }
+
     /// Multiplies p' once, within 0..=1.
     pub fn feed_forward(&mut self, factor: f64) {
         match &mut self.p {

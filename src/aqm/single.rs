@@ -137,6 +137,15 @@ impl<H> SingleQueue<H> {
         }
     }
 
+    /// See [`super::Aqm::retune`].
+    pub fn retune(&mut self, params: &SingleParams) {
+        match (&mut self.law, params.law) {
+            (State::Pi2(s), Law::Pi2(pi)) => s.pi.set_constants(&pi),
+            (State::Codel(codel), Law::Codel { target, .. }) => codel.set_target(target),
+            _ => {}
+        }
+    }
+
     /// See [`super::Aqm::set_limit_bytes`].
     pub fn set_limit_bytes(&mut self, limit: u64) {
         self.limit.bytes = limit;

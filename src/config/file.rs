@@ -1,6 +1,7 @@
 //! The file's form: TOML text to [`Settings`], with the place of everything.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use toml::de::{DeTable, DeValue};
@@ -33,7 +34,7 @@ sections! {
     }
     Aqm { policy: Text<super::Policy>, target: Text<Time>, t_update: Text<Time>, nqb: bool }
     Control { shadow: bool, core: i64, t_expire: Text<Time> }
-    Runtime { cores: Vec<i64>, sched: Text<super::Sched>, busy_poll: bool }
+    Runtime { cores: Vec<i64>, sched: Text<super::Sched>, busy_poll: bool, pidfile: PathBuf }
     Metrics { listen: Text<super::Listen> }
     Log { format: Text<super::LogFormat>, level: Text<super::LogLevel> }
 }
@@ -156,6 +157,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Settings, ConfigError> {
         cores: runtime.cores,
         sched: value(runtime.sched),
         busy_poll: runtime.busy_poll,
+        pidfile: runtime.pidfile,
         listen: value(file.metrics.unwrap_or_default().listen),
         log_format: value(log.format),
         log_level: value(log.level),

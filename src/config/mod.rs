@@ -4,6 +4,7 @@
 //! merged over them, then [`Settings::validate`]. Nothing here opens an interface or asks the host anything; whether
 //! the machine can do what the configuration asks is for `check` and the ports to say.
 
+mod change;
 mod constants;
 mod discipline;
 mod error;
@@ -14,7 +15,9 @@ pub(crate) mod text;
 mod values;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+pub use change::{Changes, Difference, Fixed};
 pub use constants::Constants;
 pub use error::{ConfigError, Place};
 pub use port_spec::{PortKind, PortSpec};
@@ -95,6 +98,8 @@ pub struct RuntimeConfig {
     pub sched: Sched,
     /// Never sleep.
     pub busy_poll: bool,
+    /// Where the process writes its number, for `l4sd reload` and for service managers.
+    pub pidfile: Option<PathBuf>,
 }
 
 /// `[log]`: form and amount of log lines.

@@ -1,7 +1,7 @@
 //! Settings: every key optional, from whatever source, before they are known to make sense together.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     AqmConfig, Config, ConfigError, ControlConfig, Limit, LinkConfig, Listen, LogConfig, LogFormat, LogLevel,
@@ -32,7 +32,7 @@ impl Key {
 }
 
 /// Every key there is, in the order of the sample file.
-pub const KEYS: [Key; 22] = [
+pub const KEYS: [Key; 23] = [
     Key { name: "version", example: "1" },
     Key { name: "left.port", example: "\"packet:eth0\"" },
     Key { name: "right.port", example: "\"packet:eth1\"" },
@@ -52,6 +52,7 @@ pub const KEYS: [Key; 22] = [
     Key { name: "runtime.cores", example: "[2]" },
     Key { name: "runtime.sched", example: "\"fifo:40\"" },
     Key { name: "runtime.busy_poll", example: "true" },
+    Key { name: "runtime.pidfile", example: "\"/var/run/l4sd.pid\"" },
     Key { name: "metrics.listen", example: "\"127.0.0.1:9559\"" },
     Key { name: "log.format", example: "\"json\"" },
     Key { name: "log.level", example: "\"info\"" },
@@ -106,6 +107,8 @@ pub struct Settings {
     pub sched: Option<Sched>,
     /// `runtime.busy_poll`
     pub busy_poll: Option<bool>,
+    /// `runtime.pidfile`
+    pub pidfile: Option<PathBuf>,
     /// `metrics.listen`
     pub listen: Option<Listen>,
     /// `log.format`
@@ -149,7 +152,7 @@ impl Settings {
             policy: "aqm.policy", target: "aqm.target", t_update: "aqm.t_update", nqb: "aqm.nqb",
             shadow: "control.shadow", core: "control.core", t_expire: "control.t_expire",
             cores: "runtime.cores", sched: "runtime.sched", busy_poll: "runtime.busy_poll",
-            listen: "metrics.listen", log_format: "log.format", log_level: "log.level",
+            pidfile: "runtime.pidfile", listen: "metrics.listen", log_format: "log.format", log_level: "log.level",
         }
     }
 
@@ -189,6 +192,7 @@ impl Settings {
                 cores: self.cores()?,
                 sched: self.sched.unwrap_or_default(),
                 busy_poll: self.busy_poll.unwrap_or(false),
+                pidfile: self.pidfile()?,
             },
             metrics_listen: match self.listen {
                 None => Some(DEFAULT_LISTEN),
@@ -234,6 +238,13 @@ impl Settings {
             cores.push(core as usize);
         }
         Ok(cores)
+    }
+
+    fn pidfile(&self) -> Result<Option<PathBuf>, ConfigError> {
+        if self.pidfile.as_ref().is_some_and(|p| p.file_name().is_none()) {
+            return Err(self.bad("runtime.pidfile", "it does not name a file".to_owned()));
+        }
+        Ok(self.pidfile.clone())
     }
 
     fn number(

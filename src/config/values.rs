@@ -115,6 +115,15 @@ impl Limit {
     }
 }
 
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{bytes}B"),
+            Self::Time(span) => span.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Limit {
     type Err = ValueError;
 
@@ -277,6 +286,9 @@ mod tests {
     fn a_limit_is_a_time_or_a_size() {
         assert_eq!("250ms".parse::<Limit>().unwrap(), Limit::Time(Span::from_millis(250)));
         assert_eq!("2MB".parse::<Limit>().unwrap(), Limit::Bytes(2_000_000));
+        for text in ["250ms", "2000000B"] {
+            assert_eq!(text.parse::<Limit>().unwrap().to_string(), text);
+        }
         assert_eq!(Limit::Time(Span::from_millis(250)).bytes_at(BitRate::from_mbps(40)), 1_250_000);
         assert_eq!(Limit::Bytes(7).bytes_at(BitRate::from_mbps(40)), 7);
         for (text, part) in [

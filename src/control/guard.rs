@@ -160,6 +160,17 @@ impl Guard {
         }
     }
 
+    /// Other defaults: what a fallback returns to, and what it is on its way to if it is in charge.
+    pub fn set_defaults(&mut self, defaults: Knobs) {
+        self.defaults = defaults;
+        if self.state == State::Fallback {
+            self.goal = defaults;
+        }
+        if self.params.shadow {
+            self.in_force = defaults;
+        }
+    }
+
     /// Moves what is in force towards the goal, one bin at a time.
     fn slew(&mut self, now: Instant) {
         let steps = now.since(self.moved_at).as_nanos() / self.params.bin_time.as_nanos().max(1);
@@ -252,6 +263,33 @@ mod tests {
         assert_eq!(g.in_force(), Knobs::default());
         assert!(home_at.is_some_and(|at| at <= 1600 + 64 * 6), "{home_at:?}: four bins and the expiry");
         assert_eq!(g.counters().fallbacks, 1);
+    }
+
+    /// Other defaults do not disturb a decision in force; a fallback goes to them, and shadow mode is there at once.
+    #[test]
+    fn other_defaults_are_what_a_fallback_returns_to() {
+        let new = Knobs { target: Span::from_millis(10), ..Knobs::default() };
+        let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
+        for at in (16..=640).step_by(16) {
+            g.step(Some(&decision(5.0, ms(at))), ms(at));
+        }
+        g.set_defaults(new);
+        g.step(None, ms(656));
+        assert_eq!((g.state(), g.in_force().target), (State::Model, Span::from_millis(5)));
+        for at in (672..=1600).step_by(16) {
+            g.step(None, ms(at));
+        }
+        assert_eq!(g.in_force(), new);
+        g.set_defaults(Knobs::default());
+        assert_eq!(g.in_force(), new, "one bin at a time");
+        for at in (1616..=2400).step_by(16) {
+            g.step(None, ms(at));
+        }
+        assert_eq!(g.in_force(), Knobs::default());
+        let shadow = GuardParams { shadow: true, ..GuardParams::default() };
+        let mut g = Guard::new(shadow, Knobs::default(), ms(0));
+        g.set_defaults(new);
+        assert_eq!((g.step(Some(&decision(5.0, ms(16))), ms(16)), g.in_force()), (None, new));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::change::Change;
 use super::clock::Clock;
 use super::lane::Lane;
 use crate::aqm::{Departure, PacketMeta};
@@ -66,6 +67,7 @@ pub struct Forwarder<P: PortPair, C> {
     next_handover: Instant,
     awake_since: Instant,
     tx_bound: [u64; 2],
+    changes: Option<rtrb::Consumer<Change>>,
 }
 
 /// The hidden FIFO behind the AQM: bytes in rings may be worth this much of the link's time,
@@ -76,16 +78,21 @@ const TX_LEAST: u64 = 16 * 1024;
 /// How soon to look again whether a full ring has room.
 const RETRY: Span = Span::from_micros(50);
 
+/// By the side that is sent to.
+fn tx_bound<F>(lanes: &[Lane<F>; 2]) -> [u64; 2] {
+    Side::BOTH.map(|side| {
+        let lane = &lanes[side.other().index()];
+        lane.egress.rate().bytes_in(TX_TIME).max(TX_LEAST)
+    })
+}
+
 impl<P: PortPair, C: Clock> Forwarder<P, C> {
     /// A forwarder that has not begun. `start` is the origin of warm-up and duration.
     pub fn new(port: P, clock: C, lanes: [Lane<P::Frame>; 2], options: LoopOptions, start: Instant) -> Self {
-        let tx_bound = [Side::Left, Side::Right].map(|side| {
-            let lane = &lanes[side.other().index()];
-            lane.egress.rate().bytes_in(TX_TIME).max(TX_LEAST)
-        });
         Self {
             port,
             clock,
+            tx_bound: tx_bound(&lanes),
             lanes,
             batch: Vec::with_capacity(BUDGET),
             options,
@@ -94,8 +101,15 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
             next_window: start + options.window,
             next_handover: start + Span::from_secs(1),
             awake_since: start,
-            tx_bound,
+            changes: None,
         }
+    }
+
+    /// Takes changes of configuration from `changes`, one look a breath.
+    #[must_use]
+    pub fn with_changes(mut self, changes: rtrb::Consumer<Change>) -> Self {
+        self.changes = Some(changes);
+        self
     }
 
     /// Forwards until `stop`, the configured duration, or an error of a port. Whatever ends it, the lanes close their
@@ -126,6 +140,11 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
 
     /// One pass over both sides. Returns how many frames came or went.
     pub fn breath(&mut self, now: Instant) -> Result<usize, PortError> {
+        if let Some(changes) = &mut self.changes
+            && let Ok(change) = changes.pop()
+        {
+            self.reconfigure(&change, now);
+        }
         let mut moved = 0;
         for index in 0..2 {
             moved += self.receive(index, now)?;
@@ -141,6 +160,14 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
             self.window_edge(now);
         }
         Ok(moved)
+    }
+
+    #[cold]
+    fn reconfigure(&mut self, change: &Change, now: Instant) {
+        for lane in &mut self.lanes {
+            lane.reconfigure(change, now);
+        }
+        self.tx_bound = tx_bound(&self.lanes);
     }
 
     fn receive(&mut self, index: usize, now: Instant) -> Result<usize, PortError> {
@@ -301,5 +328,41 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
     /// The ports, for a test that plays the outside world.
     pub fn port_mut(&mut self) -> &mut P {
         &mut self.port
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Settings};
+    use crate::egress::Egress;
+    use crate::port::mem::{MemConfig, MemPort};
+    use crate::runtime::bridge::{self, FramePlan};
+    use crate::runtime::change;
+    use crate::runtime::clock::Monotonic;
+    use crate::telemetry::Direction;
+
+    fn config(rate: &str) -> Config {
+        let text =
+            format!("[left]\nport = \"mem:\"\n[right]\nport = \"mem:\"\n[link]\nrate = \"1Gbit\"\n{rate}");
+        Settings::from_toml(&text, "test").unwrap().validate().unwrap()
+    }
+
+    /// 100 us of 10 Gbit/s are 125,000 bytes; of 1 Gbit/s 12,500, which is less than 16 KiB.
+    #[test]
+    fn the_hidden_fifo_follows_the_rate() {
+        let (before, after) = (config("rate_right_to_left = \"10Gbit\""), config(""));
+        let plan = FramePlan::new(&before);
+        let start = Instant::ZERO;
+        let lanes = Direction::BOTH
+            .map(|d| Lane::new(d, Egress::new(&bridge::egress(&before, d, plan, 1), start), true).0);
+        let options = bridge::loop_options(&before, Span::ZERO, None, false);
+        let (mut sender, taken) = change::ring();
+        let (port, _outside) = MemPort::new(MemConfig::default());
+        let mut f = Forwarder::new(port, Monotonic::start(), lanes, options, start).with_changes(taken);
+        assert_eq!(f.tx_bound, [125_000, 16_384], "what goes left comes from the right");
+        sender.push(bridge::change(&after, plan, 1, 1)).unwrap();
+        f.breath(start).unwrap();
+        assert_eq!(f.tx_bound, [16_384, 16_384]);
     }
 }

@@ -2,6 +2,7 @@
 //! Nothing here waits for a reader: a report that finds its ring full is lost, and the next one, being cumulative,
 //! makes up for it.
 
+use super::change::Change;
 use crate::aqm::Service;
 use crate::control::Decision;
 use crate::control::guard::{Guard, GuardCounters, State};
@@ -25,6 +26,8 @@ pub struct Report {
     pub tx_pending_bytes: u64,
     /// Who sets the parameters, and what became of decisions; `None` without a controller.
     pub control: Option<(State, GuardCounters)>,
+    /// Number of the [`Change`](super::change::Change) that was taken over last; 0 before the first.
+    pub change: u64,
     /// Nothing follows.
     pub last: bool,
 }
@@ -77,6 +80,7 @@ pub struct Lane<F> {
     delays_back: rtrb::Consumer<Box<DelayHistograms>>,
     reports: rtrb::Producer<Report>,
     control: Option<Controlled>,
+    change: u64,
 }
 
 /// Packets that left one after another with the same delay, as those do that came in one breath and leave in one. They
@@ -123,6 +127,7 @@ impl<F> Lane<F> {
             delays_back,
             reports,
             control: None,
+            change: 0,
         };
         (lane, LaneReader { direction, reports: reports_in, delays, spares })
     }
@@ -132,6 +137,16 @@ impl<F> Lane<F> {
     pub fn with_control(mut self, link: Box<dyn ControlLink>, guard: Guard) -> Self {
         self.control = Some(Controlled { link, guard });
         self
+    }
+
+    /// Takes over a change of configuration. A controller's parameters stay in force; its defaults follow.
+    pub fn reconfigure(&mut self, change: &Change, now: Instant) {
+        self.egress.reconfigure(&change.egress[self.direction.index()], now);
+        if let Some(c) = &mut self.control {
+            c.guard.set_defaults(change.defaults);
+            self.egress.apply(&c.guard.in_force(), now);
+        }
+        self.change = change.number;
     }
 
     /// Records a forwarded packet's delay.
@@ -175,7 +190,15 @@ impl<F> Lane<F> {
             c.link.offer(&window);
         }
         let control = self.control.as_ref().map(|c| (c.guard.state(), c.guard.counters()));
-        let report = Report { window, frames: self.frames, rx_port, tx_pending_bytes, control, last };
+        let report = Report {
+            window,
+            frames: self.frames,
+            rx_port,
+            tx_pending_bytes,
+            control,
+            change: self.change,
+            last,
+        };
         // Cumulative: a lost report costs resolution only.
         let _ = self.reports.push(report);
     }

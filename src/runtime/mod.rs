@@ -2,6 +2,7 @@
 //! layer that may read a clock or ask the operating system.
 
 pub mod bridge;
+pub mod change;
 pub mod clock;
 pub mod forwarder;
 pub mod lane;
