@@ -12,7 +12,7 @@ use std::time::Duration;
 use l4sd::aqm::Service;
 use l4sd::aqm::stats::{Backlog, DropCause, MarkCause, OverloadStats, Probabilities, Snapshot, Tally};
 use l4sd::metrics::server::{MAX_CONNECTIONS, REQUEST_DEADLINE, Server};
-use l4sd::metrics::{BuildInfo, ControllerState, Metrics, Setup};
+use l4sd::metrics::{BuildInfo, ControllerState, Metrics, Reload, Setup};
 use l4sd::port::PortCounters;
 use l4sd::telemetry::delays::DelayHistograms;
 use l4sd::telemetry::{Direction, TelemetryWindow};
@@ -32,6 +32,7 @@ fn metrics() -> Metrics {
         ports: ["packet:a".into(), "packet:b".into()],
         frame_kinds: &KINDS,
         config_fingerprint: 0xabc,
+        config_loaded_at: 0.0,
     })
 }
 
@@ -137,12 +138,34 @@ fn every_series_is_there_from_the_start_and_they_are_few() {
     for (key, value) in &fresh {
         let set = key.starts_with("l4sd_build_info")
             || key == "l4sd_config_hash_info{hash=\"0000000000000abc\"}"
+            || key == "l4sd_config_last_reload_success"
             || key == "l4sd_controller_state{state=\"pi2\"}";
         assert_eq!(*value, f64::from(u8::from(set)), "{key}");
     }
     feed(&m);
     let keys = |s: BTreeMap<String, f64>| s.into_keys().collect::<Vec<_>>();
     assert_eq!(keys(parse(&m.render())), keys(fresh), "traffic adds no series");
+}
+
+#[test]
+fn reloads_are_counted_by_what_came_of_them() {
+    let m = metrics();
+    let of = |m: &Metrics, name: &str| parse(&m.render())[&format!("l4sd_config_{name}")];
+    for (nth, (reload, at)) in (1..).zip([
+        (Reload::Applied, 100.5),
+        (Reload::Unchanged, 200.5),
+        (Reload::Invalid, 300.5),
+        (Reload::Refused, 400.5),
+        (Reload::Refused, 500.5),
+    ]) {
+        assert_eq!(m.count_reload(reload, 0xdef, at), nth);
+        assert_eq!(of(&m, "last_reload_success"), f64::from(u8::from(at < 300.0)));
+    }
+    let counts = ["applied", "unchanged", "refused", "invalid"]
+        .map(|result| of(&m, &format!("reloads_total{{result=\"{result}\"}}")));
+    assert_eq!(counts, [1.0, 1.0, 2.0, 1.0]);
+    assert_eq!(of(&m, "last_reload_timestamp_seconds"), 200.5, "of the last one that is in force");
+    assert_eq!(of(&m, "hash_info{hash=\"0000000000000def\"}"), 1.0);
 }
 
 /// Puts a different number into every counter.
@@ -262,6 +285,7 @@ fn two_ports_of_the_same_name_stay_apart() {
         ports: ["mem:".into(), "mem:".into()],
         frame_kinds: &[],
         config_fingerprint: 0,
+        config_loaded_at: 0.0,
     });
     assert!(
         m.render()

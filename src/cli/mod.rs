@@ -5,8 +5,11 @@ mod bench;
 mod check;
 mod eval;
 mod exit;
+mod live;
 mod logging;
 mod oracle;
+mod pidfile;
+mod reload;
 mod run;
 mod sim;
 mod sink;
@@ -33,6 +36,8 @@ struct Cli {
 enum Verb {
     /// Forward between two ports until stopped
     Run(Box<run::RunArgs>),
+    /// Have a running `run` reread its configuration, and say what came of it
+    Reload(reload::ReloadArgs),
     /// Run scenarios in virtual time, with models of senders around the same queues
     Sim(sim::SimArgs),
     /// Run grids of drawn links under policies and judge them against dualpi2
@@ -56,6 +61,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.verb {
         Verb::Run(args) => run::run(*args),
+        Verb::Reload(args) => reload::reload(&args),
         Verb::Sim(args) => sim::sim(&args),
         Verb::Eval(args) => eval::eval(&args),
         Verb::Check(args) => check::check(&args),

@@ -1,7 +1,7 @@
 //! `l4sd run`: forward between two ports until stopped.
 //!
-//! The calling thread manages: it watches for signals, drains what the forwarder tells, and writes the report. The
-//! forwarder has a thread of its own and waits for nobody.
+//! The calling thread manages: it watches for signals, drains what the forwarder tells, rereads the configuration when
+//! asked, and writes the report. The forwarder has a thread of its own and waits for nobody.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use clap::Args;
 use tracing::{info, warn};
 
 use super::exit::{Exit, Failure};
-use super::logging;
+use super::live::{Live, Outcome};
+use super::logging::{self, LogControl};
+use super::pidfile::{Answer, PidFile};
 use super::sink::Sink;
 use super::target::{self, Target};
-use crate::config::{Config, PortKind, Sched};
+use crate::config::{Config, ConfigError, PortKind, Sched};
 use crate::control::guard::Guard;
 use crate::control::link::ThreadLink;
 use crate::egress::Egress;
@@ -26,7 +28,8 @@ use crate::port::mem::{MemConfig, MemPort};
 use crate::port::{PortError, PortPair, Side};
 use crate::report::{self, DirectionRecorder, DirectionReport, ReportError, ResultFile, RunSetup};
 use crate::runtime::bridge::{self, FramePlan};
-use crate::runtime::clock::{Clock, Monotonic};
+use crate::runtime::change;
+use crate::runtime::clock::{Clock, Monotonic, unix_seconds};
 use crate::runtime::forwarder::Forwarder;
 use crate::runtime::lane::{Lane, LaneReader};
 use crate::runtime::thread as packet_thread;
@@ -40,6 +43,12 @@ const LOOK: Span = Span::from_millis(20);
 
 /// Arguments of `l4sd run`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT send what waits for at most 1 s and report; a second one ends it at once. \
+    SIGHUP, or `l4sd reload`, rereads the file given with -c (flags still win). While it runs there can change: \
+    link.rate, link.rate_right_to_left, link.overhead, link.mpu, link.limit, aqm.target, the constants of dualpi2, \
+    log.level. If anything else differs, or the file is wrong, nothing changes and the log says why."
+)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     target: Target,
@@ -49,6 +58,9 @@ pub(super) struct RunArgs {
     /// Leave this much out of the reported figures: 5s
     #[arg(long, value_name = "TIME", value_parser = units::parse_span, default_value = "0s")]
     warmup: Span,
+    /// Write the number of the process here, locked while it runs, for `l4sd reload` and service managers
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
     /// Seed of random marking (dualpi2-linux)
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -61,6 +73,23 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
+    /// File and flags as they are now, validated.
+    fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = self.target.config()?;
+        if self.pidfile.is_some() {
+            config.runtime.pidfile.clone_from(&self.pidfile);
+        }
+        Ok(config)
+    }
+
+    /// The same again, if there is a file.
+    fn reread(&self) -> anyhow::Result<Config> {
+        if self.target.has_file() {
+            return Ok(self.config()?);
+        }
+        Err(anyhow::anyhow!("there is no file to reread: it was started without -c FILE"))
+    }
+
     /// Where the report goes, if there is to be one.
     fn out(&self) -> Option<PathBuf> {
         self.out.clone().or_else(|| self.duration.map(|_| PathBuf::from("l4sd-out")))
@@ -73,15 +102,15 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         let error = anyhow::anyhow!("--duration must be longer than --warmup: nothing would be measured");
         return Err(Failure::new(Exit::Usage, error));
     }
-    let config = args.target.config()?;
-    logging::start(config.log);
+    let config = args.config()?;
+    let log = logging::start(config.log);
     #[cfg(target_os = "linux")]
     for finding in target::preflight(&config) {
         if finding.severity > crate::runtime::preflight::Severity::Ok {
             warn!("{}: {}", finding.subject, finding.message);
         }
     }
-    let session = Session::new(args, config)?;
+    let session = Session::new(args, config, log)?;
     let plan = session.plan;
     let names = [&session.config.left, &session.config.right].map(|p| p.interface().unwrap_or("").to_owned());
     match session.config.left.kind() {
@@ -121,20 +150,27 @@ struct Session {
     args: RunArgs,
     config: Config,
     plan: FramePlan,
+    log: LogControl,
     stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+    pidfile: Option<PidFile>,
 }
 
 impl Session {
-    fn new(args: RunArgs, config: Config) -> Result<Self, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
+    fn new(args: RunArgs, config: Config, log: LogControl) -> Result<Self, Failure> {
+        let (stop, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             // The second one ends the process at once, for a forwarder that cannot stop.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
                 .map_err(|e| Failure::new(Exit::Internal, e))?;
         }
+        signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&reload))
+            .map_err(|e| Failure::new(Exit::Internal, e))?;
+        // Only now, since whoever reads it may send SIGHUP.
+        let pidfile = config.runtime.pidfile.as_deref().map(PidFile::create).transpose()?;
         let plan = FramePlan::new(&config);
-        Ok(Self { args, config, plan, stop })
+        Ok(Self { args, config, plan, log, stop, reload, pidfile })
     }
 
     /// Puts the emulated delay around the port, if there is one.
@@ -181,7 +217,15 @@ impl Session {
         let throttled = throttled();
         let options =
             bridge::loop_options(&self.config, self.args.warmup, self.args.duration, throttled.is_some());
-        let mut forwarder = Forwarder::new(port, clock, lanes, options, start);
+        let (changes, taken) = change::ring();
+        let mut forwarder = Forwarder::new(port, clock, lanes, options, start).with_changes(taken);
+        let mut live = Live::new(
+            self.config.clone(),
+            (self.plan, self.args.seed),
+            Arc::clone(&self.reload),
+            || self.args.reread(),
+            changes,
+        );
         let outcome = thread::scope(|scope| {
             let forwarding = thread::Builder::new()
                 .name("l4sd-forward".to_owned())
@@ -204,6 +248,10 @@ impl Session {
                     metrics.set_controller(sinks[0].controller());
                     metrics.set_ready(true);
                 }
+                let taken = sinks.iter().map(Sink::change).min().unwrap_or(0);
+                if let Some(outcome) = live.look(taken) {
+                    self.tell(&outcome, live.in_force(), &metrics, &mut sinks);
+                }
             }
             metrics.set_ready(false);
             match forwarding.join() {
@@ -216,6 +264,27 @@ impl Session {
         drop(server);
         self.report(&reports)?;
         outcome
+    }
+
+    /// Tells everyone what came of a reload.
+    fn tell(&self, outcome: &Outcome, in_force: &Config, metrics: &Metrics, sinks: &mut [Sink]) {
+        self.log.set(in_force.log.level);
+        for sink in sinks {
+            sink.set_policy(in_force.aqm.policy.to_string());
+        }
+        let Outcome { reload, message } = outcome;
+        if reload.is_success() {
+            info!("configuration reloaded: {message}");
+        } else {
+            warn!("configuration not reloaded: {message}");
+        }
+        let number = metrics.count_reload(*reload, in_force.fingerprint(), unix_seconds());
+        if let Some(file) = &self.pidfile {
+            let answer = Answer { number, ok: reload.is_success(), message: message.clone() };
+            if let Err(e) = file.tell(&answer) {
+                warn!("the answer to `l4sd reload` cannot be written: {e}");
+            }
+        }
     }
 
     fn lane<F>(&self, direction: Direction, start: Instant) -> Result<(Lane<F>, LaneReader), Failure> {
@@ -246,6 +315,7 @@ impl Session {
             ports: [&self.config.left, &self.config.right].map(ToString::to_string),
             frame_kinds: &FrameKind::ALL.map(FrameKind::label),
             config_fingerprint: self.config.fingerprint(),
+            config_loaded_at: unix_seconds(),
         })
     }
 

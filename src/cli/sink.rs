@@ -61,6 +61,16 @@ impl Sink {
         }
     }
 
+    /// Number of the last change of configuration that this direction has taken over.
+    pub(super) fn change(&self) -> u64 {
+        self.latest.map_or(0, |r| r.change)
+    }
+
+    /// The policy goes by another name from now on.
+    pub(super) fn set_policy(&mut self, policy: String) {
+        self.recorder.set_policy(policy);
+    }
+
     /// What the port that this direction receives on has counted.
     pub(super) fn rx_port(&self) -> Option<PortCounters> {
         self.latest.map(|r| r.rx_port)

@@ -42,6 +42,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// There is a file that can be read again.
+    pub(super) const fn has_file(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// File and flags, validated.
     pub(super) fn config(&self) -> Result<Config, ConfigError> {
         let mut settings = match &self.config {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Buckets, ControllerState, DirectionState, State, lock};
+use super::{Buckets, ControllerState, DirectionState, Reload, State, lock};
 use crate::aqm::Service;
 use crate::aqm::stats::{DELAY_EDGES_NS, DropCause, MarkCause, QueueStats};
 use crate::telemetry::Direction;
@@ -112,8 +112,27 @@ const FAMILIES: &[Family] = &[
         s.count(&labels, 1);
     }),
     gauge("l4sd_config_hash_info", "Fingerprint of the configuration in force; always 1.", |state, s| {
-        s.count(&[("hash", &format!("{:016x}", state.config_fingerprint))], 1);
+        s.count(&[("hash", &format!("{:016x}", state.config.fingerprint))], 1);
     }),
+    counter(
+        "l4sd_config_reloads_total",
+        "Requests to reread the configuration, by what came of them.",
+        |state, s| {
+            for each in Reload::ALL {
+                s.count(&[("result", each.label())], state.config.reloads[each as usize]);
+            }
+        },
+    ),
+    gauge(
+        "l4sd_config_last_reload_success",
+        "1 if the configuration that was read last is in force, the start included.",
+        |state, s| s.count(&[], u64::from(state.config.last_succeeded)),
+    ),
+    gauge(
+        "l4sd_config_last_reload_timestamp_seconds",
+        "When the configuration in force was read last, in seconds since 1970.",
+        |state, s| s.value(&[], state.config.loaded_at),
+    ),
     counter(
         "l4sd_forwarded_bytes_total",
         "Bytes forwarded: L2 frames plus the configured overhead.",

@@ -47,6 +47,8 @@ pub struct Setup<'a> {
     pub frame_kinds: &'a [&'static str],
     /// [`crate::config::Config::fingerprint`].
     pub config_fingerprint: u64,
+    /// When it was read, in seconds since 1970.
+    pub config_loaded_at: f64,
 }
 
 /// Who sets the parameters of the AQM.
@@ -76,6 +78,49 @@ impl ControllerState {
             Self::Rejected => "rejected",
         }
     }
+}
+
+/// What came of a request to reread the configuration.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Reload {
+    /// The new configuration is in force.
+    Applied,
+    /// It was the same.
+    Unchanged,
+    /// It changes what is fixed at the start; the old one is in force.
+    Refused,
+    /// It could not be read or makes no sense; the old one is in force.
+    Invalid,
+}
+
+impl Reload {
+    /// All outcomes.
+    pub const ALL: [Self; 4] = [Self::Applied, Self::Unchanged, Self::Refused, Self::Invalid];
+
+    /// The `result` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    /// What was asked for is in force.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Applied | Self::Unchanged)
+    }
+}
+
+/// The configuration as a scrape shows it.
+#[derive(Copy, Clone, Debug)]
+struct ConfigState {
+    fingerprint: u64,
+    /// By [`Reload`].
+    reloads: [u64; 4],
+    last_succeeded: bool,
+    loaded_at: f64,
 }
 
 /// A port as a scrape shows it.
@@ -131,7 +176,7 @@ struct DirectionState {
 #[derive(Debug)]
 struct State {
     build: BuildInfo,
-    config_fingerprint: u64,
+    config: ConfigState,
     names: [String; 2],
     ports: [Port; 2],
     directions: [DirectionState; 2],
@@ -156,7 +201,12 @@ impl Metrics {
             if left == right { [format!("{left}left"), format!("{right}right")] } else { [left, right] };
         let state = Arc::new(Mutex::new(State {
             build: setup.build,
-            config_fingerprint: setup.config_fingerprint,
+            config: ConfigState {
+                fingerprint: setup.config_fingerprint,
+                reloads: [0; 4],
+                last_succeeded: true,
+                loaded_at: setup.config_loaded_at,
+            },
             names,
             ports: [Port::default(); 2],
             directions: [direction.clone(), direction],
@@ -218,6 +268,19 @@ impl Metrics {
     /// Takes how many bytes of a direction are in rings behind the queues.
     pub fn update_tx_pending(&self, direction: Direction, bytes: u64) {
         self.lock().directions[direction.index()].tx_pending_bytes = bytes;
+    }
+
+    /// Counts a request to reread the configuration, and returns how many there have been. `fingerprint` is that of the
+    /// one in force now; `at` is in seconds since 1970.
+    pub fn count_reload(&self, reload: Reload, fingerprint: u64, at: f64) -> u64 {
+        let config = &mut self.lock().config;
+        config.reloads[reload as usize] += 1;
+        config.fingerprint = fingerprint;
+        config.last_succeeded = reload.is_success();
+        if reload.is_success() {
+            config.loaded_at = at;
+        }
+        config.reloads.iter().sum()
     }
 
     /// Says who sets the parameters.

@@ -4,7 +4,7 @@ use super::DirectionReport;
 
 /// The columns. `t_s` is the start of the bin; delays are means (or maxima) over the bin in milliseconds and empty
 /// without packets; counts are of the bin; backlog and overload are as at its end.
-pub const COLUMNS: [&str; 20] = [
+pub const COLUMNS: [&str; 22] = [
     "t_s",
     "direction",
     "rate_mbps",
@@ -25,6 +25,8 @@ pub const COLUMNS: [&str; 20] = [
     "c_backlog_bytes",
     "overload_active",
     "overload_episodes",
+    "l_packets",
+    "c_packets",
 ];
 
 /// The series of all directions as CSV with a header line, directions one after the other.
@@ -56,6 +58,8 @@ pub fn series(reports: &[DirectionReport]) -> String {
                 c.backlog_bytes.to_string(),
                 u8::from(bin.overload_active).to_string(),
                 bin.overload_episodes.to_string(),
+                l.packets.to_string(),
+                c.packets.to_string(),
             ];
             row.write_record(&fields)
                 .expect("memory does not refuse a row, and every row has as many fields");
@@ -80,6 +84,7 @@ mod tests {
             marked: k + 10,
             dropped: k + 20,
             backlog_bytes: k + 30,
+            packets: k + 40,
         };
         let bin = Bin {
             t_s: 0.3,
@@ -100,7 +105,7 @@ mod tests {
         assert_eq!(
             lines.next().unwrap(),
             "0.3,right_to_left,40.000000,1.000000,2.000000,0.250000,,0.500000,,\
-             0.100000000,0.200000000,0.010000000,11,12,21,22,31,32,1,7"
+             0.100000000,0.200000000,0.010000000,11,12,21,22,31,32,1,7,41,42"
         );
         assert_eq!(lines.next(), None);
     }

@@ -69,6 +69,8 @@ pub struct QueueBin {
     pub dropped: u64,
     /// Bytes waiting at the end of the bin.
     pub backlog_bytes: u64,
+    /// Packets forwarded.
+    pub packets: u64,
 }
 
 /// Everything that a run left behind for one direction.
@@ -140,6 +142,11 @@ impl DirectionRecorder {
             window_max: [Span::ZERO; 2],
             delays: DelayHistograms::new(true),
         }
+    }
+
+    /// The policy has other constants, and with them another name, from now on: the result has the last one.
+    pub fn set_policy(&mut self, policy: String) {
+        self.setup.policy = policy;
     }
 
     /// Takes the next window. Windows come in the order of their ends.
@@ -271,6 +278,7 @@ impl DirectionRecorder {
                 marked: counted.marked,
                 dropped: counted.dropped.total(),
                 backlog_bytes: w.egress.backlog[s.index()].bytes,
+                packets: counted.packets,
             }
         });
         let mean = |p_time| ratio(p_time, filling.time_s).unwrap_or(0.0);
@@ -499,6 +507,7 @@ mod tests {
         assert_eq!((b.queues[0].mbps, b.queues[0].delay_ms, b.queues[0].delay_max_ms), (0.0, None, None));
         near(Some(b.queues[1].mbps), 0.96);
         near(b.queues[1].delay_ms, 15.0);
+        assert_eq!((b.queues[0].packets, b.queues[1].packets), (0, 12));
         near(b.queues[1].delay_max_ms, 30.0);
         near(Some(b.rate_mbps), 8.0);
         // 75 ms at .4 and 25 ms at .1.

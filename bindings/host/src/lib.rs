@@ -17,7 +17,7 @@ mod interface;
 mod netlink;
 
 pub use error::{Error, Result};
-pub use process::{lock_memory, memlock_limit, set_fifo};
+pub use process::{hang_up, lock_memory, memlock_limit, set_fifo};
 
 #[cfg(target_os = "linux")]
 pub use blind::Blind;

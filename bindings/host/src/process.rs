@@ -37,6 +37,14 @@ pub fn memlock_limit() -> Result<Option<u64>> {
     Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as u64))
 }
 
+/// Sends SIGHUP to the process `pid`, more than 1.
+pub fn hang_up(pid: i32) -> Result<()> {
+    assert!(pid > 1, "0 and negative numbers are whole groups");
+    // SAFETY: no pointers.
+    let rc = unsafe { libc::kill(pid, libc::SIGHUP) };
+    if rc == 0 { Ok(()) } else { Err(Error::last("kill(SIGHUP)")) }
+}
+
 #[cfg(target_os = "linux")]
 pub use linux::{Capability, has_capability, rt_runtime_us, set_precise_timers};
 
