@@ -10,9 +10,14 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
+use l4sd_testbed::flows::{Flow, Kind};
 use l4sd_testbed::forwarder::{Forwarder, RunSpec, Scheduling};
+use l4sd_testbed::process::Process;
 use l4sd_testbed::sandbox;
+use l4sd_testbed::series::{Bin, Series};
 use l4sd_testbed::tools::{self, IP, IPERF3, SETPRIV, Tool, Tools};
 use l4sd_testbed::topology::{LEFT, Place, RECEIVER_V4, RECEIVER_V6, RIGHT, Topology};
 use serde_json::Value;
@@ -50,6 +55,7 @@ fn spec(out: &tempfile::TempDir) -> RunSpec {
         warmup_s: 0,
         out: out.path().to_path_buf(),
         scheduling: Scheduling::Ordinary,
+        step: None,
     }
 }
 
@@ -76,6 +82,16 @@ fn links(topology: &Topology) -> String {
     [LEFT, RIGHT]
         .map(|dev| output_of(topology.command(Place::Bridge, IP).args(["-d", "link", "show", dev])))
         .concat()
+}
+
+/// What arrived was forwarded, dropped or waited at the end. Returns how many arrived.
+fn assert_account(run: &Value, queue: &str) -> u64 {
+    let t = &run["totals"][queue];
+    let n = |pointer: &str| t.pointer(pointer).and_then(Value::as_u64).unwrap();
+    let dropped = n("/dropped/aqm") + n("/dropped/overload") + n("/dropped/tail");
+    let direction = &run["direction"];
+    assert_eq!(n("/arrived"), n("/packets") + dropped + n("/queued_end"), "{direction} {queue}: {t}");
+    n("/arrived")
 }
 
 #[test]
@@ -120,15 +136,8 @@ fn real_traffic_goes_both_ways_and_the_books_balance() {
             let run =
                 results["runs"].as_array().unwrap().iter().find(|r| r["direction"] == direction).unwrap();
             for queue in ["l", "c", "all"] {
-                let t = &run["totals"][queue];
-                let n = |pointer: &str| t.pointer(pointer).and_then(Value::as_u64).unwrap();
-                let dropped = n("/dropped/aqm") + n("/dropped/overload") + n("/dropped/tail");
-                assert_eq!(
-                    n("/arrived"),
-                    n("/packets") + dropped + n("/queued_end"),
-                    "{direction} {queue}: {t}"
-                );
-                assert!(queue != "all" || n("/arrived") >= frames, "{direction}: {frames} frames sent, {t}");
+                let arrived = assert_account(run, queue);
+                assert!(queue != "all" || arrived >= frames, "{direction}: {frames} sent, {arrived} arrived");
             }
         }
         assert_eq!(links(topology), before, "promiscuous mode or a filter was left on a port");
@@ -148,6 +157,114 @@ fn iperf3(topology: &Topology, options: &[&str]) -> u64 {
     output_of(client.args(["-c", RECEIVER_V4, "-n", "1M"]).args(options));
     // 725 segments of 1448 bytes one way, at least an acknowledgement for every ten of them the other way.
     70
+}
+
+/// Reloads that `l4sd` counts under `result`.
+fn reloads(forwarder: &Forwarder, result: &str) -> f64 {
+    forwarder.metrics().unwrap().sum("l4sd_config_reloads_total", &[("result", result)]).unwrap()
+}
+
+fn wait_for_reload(forwarder: &Forwarder, result: &str, number: f64) {
+    for _ in 0..500 {
+        if reloads(forwarder, result) >= number {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("reload {number} is not {result} within some seconds");
+}
+
+fn left_to_right(out: &tempfile::TempDir) -> Value {
+    let results: Value = serde_json::from_slice(&fs::read(out.path().join("results.json")).unwrap()).unwrap();
+    let runs = results["runs"].as_array().unwrap();
+    runs.iter().find(|r| r["direction"] == "left_to_right").unwrap().clone()
+}
+
+/// 30 Mbit/s of UDP through 20 and then 10 Mbit/s: what comes out halves, at the time of the SIGHUP and not before; a
+/// reload that is refused halves nothing; and the account closes over all of it.
+#[test]
+fn sighup_halves_the_rate_and_a_refused_one_changes_nothing() {
+    in_sandbox("sighup_halves_the_rate_and_a_refused_one_changes_nothing", |topology| {
+        if topology.tools().find(IPERF3).is_none() {
+            return sandbox::skipped("the reload under load", "no iperf3");
+        }
+        let out = tempfile::tempdir().unwrap();
+        let run = RunSpec { rate_mbit: 20, ..spec(&out) };
+        let forwarder = Forwarder::start(&run).unwrap();
+        let flow = Flow::start(topology, Kind::CbrEct1(30)).unwrap();
+        thread::sleep(Duration::from_millis(1_500));
+        forwarder.set_rate(10).unwrap();
+        wait_for_reload(&forwarder, "applied", 1.0);
+        thread::sleep(Duration::from_millis(700));
+        let refused = run.config(40) + "\n[aqm]\nnqb = true\n";
+        fs::write(run.config_path(), refused).unwrap();
+        forwarder.reload();
+        wait_for_reload(&forwarder, "refused", 1.0);
+        thread::sleep(Duration::from_millis(700));
+        let metrics = forwarder.metrics().unwrap();
+        assert_eq!(metrics.sum("l4sd_config_last_reload_success", &[]), Some(0.0));
+        let limit = metrics.sum("l4sd_memory_limit_bytes", &[("direction", "left_to_right")]);
+        assert_eq!(limit, Some(312_500.0), "250 ms of 10 Mbit/s");
+        drop(flow);
+        forwarder.terminate();
+        forwarder.finish().unwrap();
+
+        let series = Series::read(&out.path().join("series.csv")).unwrap();
+        let busy = series.l_busy(5.0).unwrap();
+        let bins: Vec<_> = series.within(busy.start + 0.2..busy.end - 0.2).collect();
+        let sent = |b: &&&Bin| b.l_mbps + b.c_mbps;
+        let mixed = |b: &&&Bin| b.rate_mbps > 10.01 && b.rate_mbps < 19.99;
+        assert!(bins.iter().filter(mixed).count() <= 1, "one step and no other: {bins:?}");
+        for rate in [20.0, 10.0] {
+            let at: Vec<f64> =
+                bins.iter().filter(|b| (b.rate_mbps / rate - 1.0).abs() < 1e-3).map(|b| sent(&b)).collect();
+            let mean = at.iter().sum::<f64>() / at.len() as f64;
+            assert!(at.len() >= 8 && (mean / rate - 1.0).abs() < 0.1, "{rate}: {mean} in {at:?}");
+        }
+        let run = left_to_right(&out);
+        let rate = run["link"]["rate_mbps"].as_f64().unwrap();
+        assert!(rate > 10.0 && rate < 20.0, "the time mean: {rate}");
+        assert_account(&run, "all");
+    });
+}
+
+/// A flow of a fifth and two fifths of the link while the rate changes over and over: not one of its packets is lost, by
+/// l4sd's account and by the receiver's.
+#[test]
+fn no_packet_is_lost_to_many_reloads() {
+    in_sandbox("no_packet_is_lost_to_many_reloads", |topology| {
+        if topology.tools().find(IPERF3).is_none() {
+            return sandbox::skipped("the reloads under load", "no iperf3");
+        }
+        let out = tempfile::tempdir().unwrap();
+        let forwarder = Forwarder::start(&RunSpec { rate_mbit: 20, ..spec(&out) }).unwrap();
+        let mut server = topology.command(Place::Receiver, IPERF3);
+        let mut server = Process::spawn("iperf3 server", server.args(["-s", "-1", "--forceflush"])).unwrap();
+        server
+            .wait_until(Duration::from_secs(5), |l| l.iter().any(|l| l.text.contains("listening")))
+            .unwrap();
+        let mut client = topology.command(Place::Sender, IPERF3);
+        client.args(["-c", RECEIVER_V4, "-u", "-b", "4M", "-l", "1000", "-t", "2", "--forceflush"]);
+        let mut client = Process::spawn("iperf3 client", &mut client).unwrap();
+        let mut number = 0.0;
+        while client.check().is_ok() {
+            number += 1.0;
+            forwarder.set_rate(if number % 2.0 == 1.0 { 10 } else { 20 }).unwrap();
+            wait_for_reload(&forwarder, "applied", number);
+        }
+        forwarder.terminate();
+        forwarder.finish().unwrap();
+        assert!(number >= 10.0, "{number} reloads");
+        let said: Vec<String> = client.lines().into_iter().map(|l| l.text).collect();
+        let summary =
+            said.iter().find(|l| l.trim_end().ends_with("receiver")).unwrap_or_else(|| panic!("{said:?}"));
+        let lost = summary.split_whitespace().rev().nth(2).unwrap();
+        assert!(lost.starts_with("0/"), "the receiver lacks {lost} after {number} reloads: {summary}");
+        let run = left_to_right(&out);
+        assert_account(&run, "all");
+        let dropped = &run["totals"]["all"]["dropped"];
+        assert_eq!(*dropped, serde_json::json!({"aqm": 0, "overload": 0, "tail": 0}), "{number} reloads");
+    });
 }
 
 #[test]

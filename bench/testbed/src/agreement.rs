@@ -16,6 +16,7 @@ use crate::flows::Kind;
 use crate::forwarder::{RunSpec, Scheduling};
 use crate::results::{Results, ResultsError};
 use crate::sandbox::{self, Rights, Stop};
+use crate::series::Series;
 use crate::session::{self, SessionError};
 use crate::tools::Tools;
 use crate::topology::Topology;
@@ -28,7 +29,7 @@ pub mod table;
 pub mod verdict;
 
 use pairs::{PAIRS, Pair, RankOrder, Rates, Scalable};
-use reference::{Case, Measured, Phase, WARMUP_S, cases};
+use reference::{Case, DURATION_S, Measured, Phase, WARMUP_S, cases};
 use simulator::{ScenarioFile, SimulatorError, simulate};
 use verdict::{Figures, Verdict};
 
@@ -36,6 +37,10 @@ use verdict::{Figures, Verdict};
 const SEEDS: u32 = 3;
 /// Of the six cells, this many must agree.
 pub const CELLS_THAT_AGREE: usize = 5;
+/// Bins of `series.csv`.
+const BIN_S: f64 = 0.1;
+/// A bin whose rate is off by more than this share has a part of another rate.
+const RATE_OFF: f64 = 0.02;
 const LIVE_KINDS: &[Kind] = &[Kind::PragueNoFallback, Kind::Cubic];
 const DEFAULT_KINDS: &[Kind] = &[Kind::Prague, Kind::Cubic];
 
@@ -319,13 +324,17 @@ fn case_report(
     if case.fallback_matters && live.is_some() {
         let (figures, skipped) =
             split(runner.cell(case, DEFAULT_KINDS, &format!("{}-fallback", case.name))?);
-        live_with_fallback = figures;
+        live_with_fallback = figures.and_then(|f| f.first().copied());
         live_skipped = live_skipped.or(skipped);
     }
     let phases = case
         .phases
         .iter()
-        .map(|phase| Ok(PhaseReport::new(phase, simulated(phase)?, live)))
+        .enumerate()
+        .map(|(i, phase)| {
+            let live = live.as_ref().and_then(|l| l.get(i)).copied();
+            Ok(PhaseReport::new(phase, simulated(phase)?, live))
+        })
         .collect::<Result<_, ResultsError>>()?;
     let step = case.step.map(|s| format!(" to {} Mbit/s", s.rate_mbit)).unwrap_or_default();
     let rate = if case.step.is_some() {
@@ -337,7 +346,9 @@ fn case_report(
     Ok(CaseReport { name: case.name, title, phases, live_with_fallback, live_skipped })
 }
 
-fn split(outcome: Option<Result<Figures, String>>) -> (Option<Figures>, Option<String>) {
+type Phases = Vec<Figures>;
+
+fn split(outcome: Option<Result<Phases, String>>) -> (Option<Phases>, Option<String>) {
     match outcome {
         None => (None, None),
         Some(Ok(figures)) => (Some(figures), None),
@@ -381,42 +392,64 @@ impl<'a> LiveRunner<'a> {
         }
     }
 
-    /// The figures of a live run; `None` if there are no live runs, an error in words if this one cannot be had.
+    /// The figures of a live run, by phase; `None` if there are no live runs, an error in words if this one cannot be had.
     fn cell(
         &mut self,
         case: &Case,
         kinds: &[Kind],
         folder: &str,
-    ) -> Result<Option<Result<Figures, String>>, AgreementError> {
+    ) -> Result<Option<Result<Phases, String>>, AgreementError> {
         let Ok((topology, scheduling, stop)) = &self.host else { return Ok(None) };
-        let outcome = if case.step.is_some() {
-            Err("`l4sd run` cannot change its rate while it runs".to_owned())
-        } else {
-            eprintln!("live: {folder}, {} s", WARMUP_S + self.spec.seconds);
-            let run = RunSpec {
-                l4sd: self.spec.l4sd.clone(),
-                port: self.spec.port.clone(),
-                rate_mbit: case.rate_mbit,
-                rtt_ms: case.rtt_ms,
-                policy: "dualpi2".to_owned(),
-                duration_s: WARMUP_S + self.spec.seconds,
-                warmup_s: WARMUP_S,
-                out: self.spec.out.join("live").join(folder),
-                scheduling: *scheduling,
-            };
-            match session::run(topology, &run, kinds, stop, |_, _| ()) {
-                Err(SessionError::Interrupted) => return Err(AgreementError::Interrupted),
-                Err(e) => Err(one_line(&e.to_string())),
-                Ok(outcome) => {
-                    outcome.results.summary().map(|s| Figures::from(&s)).map_err(|e| e.to_string())
-                }
+        // The windows of a step are those of the reference.
+        let duration_s = if case.step.is_some() { DURATION_S } else { WARMUP_S + self.spec.seconds };
+        eprintln!("live: {folder}, {duration_s} s");
+        let run = RunSpec {
+            l4sd: self.spec.l4sd.clone(),
+            port: self.spec.port.clone(),
+            rate_mbit: case.rate_mbit,
+            rtt_ms: case.rtt_ms,
+            policy: "dualpi2".to_owned(),
+            duration_s,
+            warmup_s: WARMUP_S,
+            out: self.spec.out.join("live").join(folder),
+            scheduling: *scheduling,
+            step: case.step,
+        };
+        let outcome = match session::run(topology, &run, kinds, stop, |_, _| ()) {
+            Err(SessionError::Interrupted) => return Err(AgreementError::Interrupted),
+            Err(e) => Err(one_line(&e.to_string())),
+            Ok(outcome) if case.step.is_none() => {
+                outcome.results.summary().map(|s| vec![Figures::from(&s)]).map_err(|e| e.to_string())
             }
+            Ok(_) => Series::read(&run.out.join("series.csv"))
+                .map_err(|e| e.to_string())
+                .and_then(|series| by_phase(case, &series)),
         };
         if let Err(reason) = &outcome {
             sandbox::skipped(&format!("the live run of {folder}"), reason);
         }
         Ok(Some(outcome))
     }
+}
+
+/// The figures of each phase of a case with a step, if the step came at its second: the signal is sent a little early,
+/// so that the bin before it has a little of the new rate and is left out, and the bin after it has nothing else.
+fn by_phase(case: &Case, series: &Series) -> Result<Phases, String> {
+    let of = |phase: &Phase| {
+        let (from, to) = (f64::from(phase.from_s), f64::from(phase.to_s));
+        let step = case.step.filter(|s| s.at_s <= phase.from_s);
+        let to = if case.step.is_some_and(|s| s.at_s == phase.to_s) { to - BIN_S } else { to };
+        // Between the tenths, which are not exact.
+        let bins: Vec<_> = series.within(from - BIN_S / 2.0..to - BIN_S / 2.0).collect();
+        let rate = step.map_or(case.rate_mbit, |s| s.rate_mbit);
+        match bins.iter().find(|b| (b.rate_mbps / f64::from(rate) - 1.0).abs() > RATE_OFF) {
+            Some(bin) => {
+                Err(format!("at {} s the rate was {:.2} Mbit/s, not {rate}", bin.t_s, bin.rate_mbps))
+            }
+            None => Figures::of_bins(&bins).ok_or_else(|| format!("no bins from {from} to {to} s")),
+        }
+    };
+    case.phases.iter().map(of).collect()
 }
 
 /// Fit for a table's cell.

@@ -166,6 +166,7 @@ fn run_spec(cell: &Cell, spec: &CellsSpec, scheduling: Scheduling) -> RunSpec {
         warmup_s: WARMUP_S,
         out: spec.out.join(cell.name),
         scheduling,
+        step: None,
     }
 }
 
@@ -461,7 +462,11 @@ mod tests {
                  l4sd_overload_episodes_total{{{d}}} 1\n"
             ))
         };
-        let mut csv = String::from("t_s,direction,l_mbps,p_base,p_coupled,l_backlog_bytes,c_backlog_bytes\n");
+        // What nothing here asks for is left empty.
+        let mut csv = String::from(
+            "t_s,direction,l_mbps,p_base,p_coupled,l_backlog_bytes,c_backlog_bytes,rate_mbps,c_mbps,l_packets,c_packets,\
+             l_delay_ms,c_delay_ms,l_marked,c_marked,l_dropped,c_dropped\n",
+        );
         for i in 0..60 {
             let p = if i < 10 { 0.1 } else { 0.58 };
             writeln!(csv, "{:.1},left_to_right,37,{p},{},75000,0", f64::from(i) / 10.0, 2.0 * p).unwrap();

@@ -64,6 +64,7 @@ pub fn run(spec: &DemoSpec, tools: &Tools, rights: Rights, stop: &Stop) -> Resul
         warmup_s: WARMUP_S,
         out: spec.out.clone(),
         scheduling,
+        step: None,
     };
     println!(
         "One Prague and one CUBIC flow through l4sd: {RATE_MBIT} Mbit/s, {RTT_MS} ms RTT, dualpi2, {}; {} s of \

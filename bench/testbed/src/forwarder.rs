@@ -1,5 +1,6 @@
 //! Starts and stops the bridge under test, `l4sd run`, as any operator would: flags, a configuration file, /readyz.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::process::{Process, ProcessError};
+use crate::results::FORWARD;
 use crate::scrape::{self, Samples};
 use crate::topology::{LEFT, RIGHT};
 
@@ -20,6 +22,9 @@ pub const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::L
 const READY: Duration = Duration::from_secs(15);
 const DRAIN: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
+/// It looks at its windows of 16 ms every 20 ms, so that within 80 ms it sees one when it is new.
+const LOOKS: u32 = 40;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(3);
 
 /// Why the bridge does not run.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,17 @@ pub struct RunSpec {
     pub out: PathBuf,
     /// How it is scheduled.
     pub scheduling: Scheduling,
+    /// What happens to the rate while it runs.
+    pub step: Option<Step>,
+}
+
+/// A change of the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// When, in seconds from the start.
+    pub at_s: u32,
+    /// To which rate, megabits a second.
+    pub rate_mbit: u32,
 }
 
 /// A running bridge.
@@ -88,16 +104,23 @@ pub struct RunSpec {
 pub struct Forwarder {
     process: Process,
     ready: Instant,
+    spec: RunSpec,
 }
 
 impl RunSpec {
-    /// The configuration file's text: only what has no flag.
-    fn config(&self) -> String {
+    /// The configuration file.
+    pub fn config_path(&self) -> PathBuf {
+        self.out.join("l4sd.toml")
+    }
+
+    /// Its text: what has no flag, and the rate, which a reload may change.
+    pub fn config(&self, rate_mbit: u32) -> String {
+        let mut text = format!("version = 1\n\n[link]\nrate = \"{rate_mbit}Mbit\"\n");
         if self.scheduling == Scheduling::Fifo {
             let core = thread::available_parallelism().map_or(0, |n| n.get() - 1);
-            return format!("version = 1\n\n[runtime]\nsched = \"fifo:40\"\ncores = [{core}]\n");
+            write!(text, "\n[runtime]\nsched = \"fifo:40\"\ncores = [{core}]\n").ok();
         }
-        "version = 1\n".to_owned()
+        text
     }
 
     fn arguments(&self, config: &Path) -> Vec<String> {
@@ -105,7 +128,6 @@ impl RunSpec {
             ("-c", config.display().to_string()),
             ("--left", format!("{}:{LEFT}", self.port)),
             ("--right", format!("{}:{RIGHT}", self.port)),
-            ("--rate", format!("{}Mbit", self.rate_mbit)),
             ("--delay", format!("{}us", self.rtt_ms * 1000 / 2)),
             ("--policy", self.policy.clone()),
             ("--duration", format!("{}s", self.duration_s)),
@@ -122,16 +144,16 @@ impl RunSpec {
 impl Forwarder {
     /// Starts it and waits until it forwards.
     pub fn start(spec: &RunSpec) -> Result<Self, ForwarderError> {
-        let config = spec.out.join("l4sd.toml");
+        let config = spec.config_path();
         fs::create_dir_all(&spec.out)
-            .and_then(|()| fs::write(&config, spec.config()))
+            .and_then(|()| fs::write(&config, spec.config(spec.rate_mbit)))
             .map_err(|source| ForwarderError::Write { path: config.clone(), source })?;
         let mut process = Process::spawn("l4sd", Command::new(&spec.l4sd).args(spec.arguments(&config)))?;
         let deadline = clock::now() + READY;
         loop {
             process.check()?;
             if scrape::get(METRICS, "/readyz").is_ok_and(|(status, _)| status == 200) {
-                return Ok(Self { process, ready: clock::now() });
+                return Ok(Self { process, ready: clock::now(), spec: spec.clone() });
             }
             if clock::now() >= deadline {
                 return Err(ForwarderError::NotReady(process.tail()));
@@ -143,6 +165,35 @@ impl Forwarder {
     /// When it began to forward, to a few tens of milliseconds.
     pub fn ready(&self) -> Instant {
         self.ready
+    }
+
+    /// Zero of its own clock, to a few milliseconds. What its shapers could have sent at a rate that has not changed yet
+    /// says how old the last window was; of several looks the one that saw the freshest is the nearest.
+    pub fn began(&self) -> Result<Instant, ForwarderError> {
+        let mut began = self.ready;
+        for _ in 0..LOOKS {
+            let samples = self.metrics()?;
+            let now = clock::now();
+            let bytes = samples.sum("l4sd_capacity_bytes_total", &[("direction", FORWARD)]).unwrap_or(0.0);
+            let age = Duration::from_secs_f64(bytes * 8e-6 / f64::from(self.spec.rate_mbit));
+            began = began.min(now.checked_sub(age).unwrap_or(began));
+            thread::sleep(BETWEEN_LOOKS);
+        }
+        Ok(began)
+    }
+
+    /// Writes another rate of both directions into its file and has it reread.
+    pub fn set_rate(&self, rate_mbit: u32) -> Result<(), ForwarderError> {
+        let path = self.spec.config_path();
+        fs::write(&path, self.spec.config(rate_mbit))
+            .map_err(|source| ForwarderError::Write { path, source })?;
+        self.reload();
+        Ok(())
+    }
+
+    /// Has it reread its file.
+    pub fn reload(&self) {
+        self.process.signal("HUP");
     }
 
     /// The text of `/metrics`.
@@ -202,6 +253,7 @@ mod tests {
             warmup_s: 5,
             out: PathBuf::from("out"),
             scheduling: Scheduling::Ordinary,
+            step: None,
         }
     }
 
@@ -210,15 +262,15 @@ mod tests {
         let arguments = spec().arguments(Path::new("l4sd.toml")).join(" ");
         assert_eq!(
             arguments,
-            "run -c l4sd.toml --left xdp:b0 --right xdp:b1 --rate 40Mbit --delay 2500us --policy dualpi2 \
-             --duration 25s --warmup 5s --metrics 127.0.0.1:9559 --out out"
+            "run -c l4sd.toml --left xdp:b0 --right xdp:b1 --delay 2500us --policy dualpi2 --duration 25s --warmup 5s --metrics 127.0.0.1:9559 --out out"
         );
     }
 
     #[test]
     fn only_a_privileged_run_asks_for_fifo() {
-        assert_eq!(spec().config(), "version = 1\n");
-        let fifo = RunSpec { scheduling: Scheduling::Fifo, ..spec() }.config();
+        assert_eq!(spec().config(40), "version = 1\n\n[link]\nrate = \"40Mbit\"\n");
+        let fifo = RunSpec { scheduling: Scheduling::Fifo, ..spec() }.config(10);
+        assert!(fifo.contains("rate = \"10Mbit\""), "{fifo}");
         assert!(fifo.contains("sched = \"fifo:40\"\ncores = ["), "{fifo}");
     }
 }

@@ -68,7 +68,8 @@ enum Verb {
         /// Simulator and measurement only
         #[arg(long)]
         no_live: bool,
-        /// Measured seconds of each live run, after 5 s of warm-up; the simulator always takes the reference's 30
+        /// Measured seconds of each live run, after 5 s of warm-up; the simulator and the step always take the
+        /// reference's 30
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
         seconds: u32,
         /// Where agreement.md, agreement.json and the runs go

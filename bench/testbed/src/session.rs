@@ -15,6 +15,8 @@ use crate::topology::Topology;
 const SECOND: Duration = Duration::from_secs(1);
 /// l4sd puts its delays into `/metrics` once a second, counted from its start; looked at in between, each look has one.
 const BETWEEN: Duration = Duration::from_millis(250);
+/// l4sd looks for signals every 20 ms. Sent this much ahead, a step is in force just before its second begins.
+const AHEAD: Duration = Duration::from_millis(22);
 
 /// Why a run has no result.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,14 @@ pub fn run(
         }
         metrics_text = forwarder.metrics_text()?;
         each_second(second, &Samples::parse(&metrics_text));
+        if let Some(step) = spec.step.filter(|s| s.at_s == second + 1) {
+            let at = forwarder.began()? + (SECOND * step.at_s).saturating_sub(AHEAD);
+            if stop.sleep(at.saturating_duration_since(clock::now())) {
+                interrupt(forwarder);
+                return Err(SessionError::Interrupted);
+            }
+            forwarder.set_rate(step.rate_mbit)?;
+        }
     }
     forwarder.finish()?;
 

@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use crate::cells::CELLS;
+use crate::forwarder::Step;
 
 /// Seconds left out at the beginning of each run.
 pub const WARMUP_S: u32 = 5;
@@ -89,15 +90,6 @@ pub struct Phase {
     pub to_s: u32,
     /// What was measured in it.
     pub measured: Measured,
-}
-
-/// A change of the rate while a cell runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// When, in seconds.
-    pub at_s: u32,
-    /// To which rate.
-    pub rate_mbit: u32,
 }
 
 /// One Prague and one CUBIC flow at an operating point that was measured.

@@ -144,3 +144,43 @@ fn live_is_judged_against_the_reference_and_the_simulator_against_live() {
 fn an_error_fits_into_a_table() {
     assert_eq!(one_line("it ended;\n  its last | lines"), "it ended; its last / lines");
 }
+
+/// A series of 35 s whose step is taken `late` seconds after second 20.
+fn stepped(late: f64) -> Series {
+    use std::fmt::Write as _;
+    let mut text =
+        "t_s,direction,rate_mbps,l_mbps,c_mbps,l_delay_ms,c_delay_ms,p_base,p_coupled,l_marked,c_marked,\
+        l_dropped,c_dropped,l_backlog_bytes,c_backlog_bytes,l_packets,c_packets\n"
+            .to_owned();
+    for i in 0..350 {
+        let t = f64::from(i) / 10.0;
+        let before = ((20.0 + late - t) / 0.1).clamp(0.0, 1.0);
+        let rate = 40.0 * before + 10.0 * (1.0 - before);
+        let delay = if i < 200 {
+            1.0
+        } else if i < 210 {
+            9.0
+        } else {
+            2.0
+        };
+        writeln!(
+            text,
+            "{t:.1},left_to_right,{rate},{0},{0},{delay},{delay},0,0,1,0,0,0,0,0,10,10",
+            rate / 2.0
+        )
+        .unwrap();
+    }
+    Series::parse(&text).unwrap()
+}
+
+#[test]
+fn phases_of_a_step_are_cut_from_the_series() {
+    let case = &cases()[5];
+    let phases = by_phase(case, &stepped(-0.02)).unwrap();
+    let seen: Vec<_> = phases.iter().map(|f| (f.l_mbps, f.l_delay_ms, f.l_marked)).collect();
+    let all = [(20.0, 1.0), (5.0, 9.0), (5.0, 2.0)].map(|(mbps, delay)| (mbps, Some(delay), Some(10.0)));
+    assert_eq!(seen, all);
+    let late = by_phase(case, &stepped(0.03)).unwrap_err();
+    assert_eq!(late, "at 20 s the rate was 19.00 Mbit/s, not 10");
+    assert!(by_phase(case, &stepped(-0.2)).unwrap_err().contains("not 40"), "early");
+}
