@@ -15,8 +15,9 @@ use crate::topology::Topology;
 const SECOND: Duration = Duration::from_secs(1);
 /// l4sd puts its delays into `/metrics` once a second, counted from its start; looked at in between, each look has one.
 const BETWEEN: Duration = Duration::from_millis(250);
-/// l4sd looks for signals every 20 ms. Sent this much ahead, a step is in force just before its second begins.
-const AHEAD: Duration = Duration::from_millis(22);
+/// l4sd looks for signals every 20 ms, `kill` has to start, and l4sd's zero is known to some 10 ms. Sent this much ahead, a
+/// step is in force just before its second begins; 22 ms were too few once on a loaded machine (12 ms late).
+const AHEAD: Duration = Duration::from_millis(45);
 
 /// Why a run has no result.
 #[derive(Debug, thiserror::Error)]

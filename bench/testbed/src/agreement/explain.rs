@@ -40,7 +40,7 @@ pub fn reading(report: &Report) -> String {
             "- *live*: udp_prague runs with `--no-classic-aqm-fallback`. Its release 0.2.2 answers a suspected Classic \
              AQM (RFC 9331 section 4.3) by default; neither the reference's sender nor the simulated one here does.\n\
              - *live* at the step: `l4sd run` gets another rate in its file and SIGHUP, and has it in force within the last \
-             22 ms before second 20. Figures of its windows are from `series.csv`, which has no percentiles; *before* ends at \
+             45 ms before second 20. Figures of its windows are from `series.csv`, which has no percentiles; *before* ends at \
              19.9 s.\n",
         );
     }
