@@ -6,6 +6,7 @@
 //! | level | what it is |
 //! |---|---|
 //! | [`cli`] | verbs; the only place for `anyhow` |
+//! | [`load`] | a load generator, and the sink that counts what became of it |
 //! | [`runtime`] | the forwarder's loop on a real host, and the only clock |
 //! | [`eval`] | many simulated cells, scored and compared |
 //! | [`env`](mod@env) | a simulated link as an environment for learning |
@@ -30,6 +31,7 @@ pub mod control;
 pub mod egress;
 pub mod env;
 pub mod eval;
+pub mod load;
 pub mod metrics;
 pub mod port;
 pub mod report;

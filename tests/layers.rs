@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may import whom. Everything else is an upward or sideways import.
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("wire", &[]),
     ("time", &[]),
     ("units", &["time"]),
@@ -20,6 +20,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("report", &["aqm", "telemetry", "time", "units"]),
     ("metrics", &["aqm", "config", "port", "telemetry", "wire", "time", "units"]),
     ("runtime", &["aqm", "config", "control", "egress", "port", "telemetry", "wire", "time", "units"]),
+    ("load", &["port", "runtime", "wire", "time", "units"]),
     ("sim", &["aqm", "config", "control", "egress", "report", "telemetry", "wire", "time", "units"]),
     ("eval", &["aqm", "config", "report", "sim", "telemetry", "time", "units"]),
     ("env", &["aqm", "config", "control", "egress", "report", "sim", "telemetry", "time", "units"]),
@@ -32,6 +33,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
             "egress",
             "env",
             "eval",
+            "load",
             "metrics",
             "port",
             "report",

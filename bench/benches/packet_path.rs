@@ -17,7 +17,7 @@ const BREATH: u64 = 64;
 fn parse(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse");
     group.throughput(Throughput::Elements(BREATH));
-    let frames: Vec<Vec<u8>> = (0..BREATH as u8).map(|i| ipv4_frame(60, Ecn::Ect1, i)).collect();
+    let frames: Vec<Vec<u8>> = (0..BREATH as u16).map(|i| ipv4_frame(60, Ecn::Ect1, i)).collect();
     group.bench_function("ipv4", |b| b.iter(|| frames.iter().map(|f| wire::parse(black_box(f)).flow).max()));
     group.bench_function("set_ce", |b| {
         b.iter_batched_ref(

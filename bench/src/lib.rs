@@ -17,6 +17,7 @@ use l4sd::telemetry::Direction;
 use l4sd::time::{Instant, Span};
 use l4sd::units::BitRate;
 use l4sd::wire::Ecn;
+use l4sd::wire::build::{IpVersion, UdpFrame};
 
 /// The disciplines that are compared.
 pub const DISCIPLINES: [&str; 4] = ["dualpi2", "pi2", "codel", "taildrop"];
@@ -34,18 +35,9 @@ pub fn discipline(name: &str, packets: u32) -> Option<Discipline> {
     })
 }
 
-/// An Ethernet frame of `len` bytes (60 at least) with IPv4 and UDP in it, its checksum valid.
-pub fn ipv4_frame(len: usize, ecn: Ecn, flow: u8) -> Vec<u8> {
-    let mut f = vec![0; len];
-    f[..14].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00]);
-    let total = ((len - 14) as u16).to_be_bytes();
-    f[14..34].copy_from_slice(&[
-        0x45, ecn as u8, total[0], total[1], 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 1, flow,
-    ]);
-    let sum: u32 = f[14..34].chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    f[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-    f
+/// An Ethernet frame of `len` bytes (42 at least) with IPv4 and UDP in it, its checksums valid.
+pub fn ipv4_frame(len: usize, ecn: Ecn, flow: u16) -> Vec<u8> {
+    UdpFrame { version: IpVersion::V4, ecn, len, flow }.bytes()
 }
 
 /// Half ECT(1), half Not-ECT.

@@ -44,8 +44,8 @@ enum Verb {
     Eval(eval::EvalArgs),
     /// Say whether the configuration and this host are fit for `run`; changes nothing
     Check(check::CheckArgs),
-    /// Measure the packet path in memory, without network
-    Bench(bench::BenchArgs),
+    /// Measure the packet path in memory, or send a load through a device and count (--gen)
+    Bench(Box<bench::BenchArgs>),
 }
 
 /// Runs the program. Errors are one line on standard error.

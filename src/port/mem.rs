@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{Census, PortCounters, PortError, PortPair, Side};
+use super::{Census, Originate, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 
 /// Bytes in a buffer; a longer frame is counted as oversize.
@@ -344,6 +344,13 @@ impl PortPair for MemPort {
             spare: self.pool.spares.len(),
             in_rings: self.tx.iter().map(|ring| ring.frames.len()).sum(),
         }
+    }
+}
+
+impl Originate for MemPort {
+    fn begin(&mut self, len: usize) -> Option<Frame> {
+        let len = u16::try_from(len).ok().filter(|&len| usize::from(len) <= BUFFER_BYTES)?;
+        self.pool.spares.pop().map(|index| Frame { index, len, changed: true })
     }
 }
 

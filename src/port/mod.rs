@@ -120,6 +120,13 @@ pub trait PortPair {
     fn census(&self) -> Census;
 }
 
+/// A pair whose caller can also begin frames, not only pass on what it received: what a load generator needs.
+pub trait Originate: PortPair {
+    /// A spare buffer as a frame of `len` bytes, whose contents are whatever was there; `None` if no buffer is spare or
+    /// `len` does not fit one. It is held like a received frame.
+    fn begin(&mut self, len: usize) -> Option<Self::Frame>;
+}
+
 /// Where a pair's buffers are, for the conservation law `total == spare + in_rings + held`, where `held` is what the
 /// caller received and has neither sent nor recycled.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]

@@ -11,7 +11,7 @@
 use l4sd_afpacket::{Receiver, Transmitter, VlanTag};
 use l4sd_host::Blind;
 
-use crate::port::{Census, PortCounters, PortError, PortPair, Side};
+use crate::port::{Census, Originate, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 
 /// Bytes of one buffer.
@@ -258,6 +258,13 @@ impl PortPair for PacketPort {
 
     fn census(&self) -> Census {
         Census { total: self.arena.len() / BUFFER_BYTES, spare: self.spare.len(), in_rings: 0 }
+    }
+}
+
+impl Originate for PacketPort {
+    fn begin(&mut self, len: usize) -> Option<PacketFrame> {
+        let len = u16::try_from(len).ok().filter(|&len| usize::from(len) <= BUFFER_BYTES)?;
+        self.spare.pop().map(|index| PacketFrame { index, len })
     }
 }
 

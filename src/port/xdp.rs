@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use l4sd_afxdp::{AttachMode, CopyMode, Error, Frame, Interface, NetDevice, RingSizes, Socket, Umem, Waiter};
 
-use super::{Census, PortCounters, PortError, PortPair, Side};
+use super::{Census, Originate, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 
 /// Ethernet header and two VLAN tags.
@@ -290,6 +290,17 @@ impl PortPair for XdpPort {
     fn census(&self) -> Census {
         let in_rings = self.halves.iter().flat_map(|h| h.interface.sockets()).map(Socket::in_rings).sum();
         Census { total: self.umem.frames(), spare: self.spares.len(), in_rings }
+    }
+}
+
+impl Originate for XdpPort {
+    fn begin(&mut self, len: usize) -> Option<Frame> {
+        if len > Umem::packet_capacity(self.umem.frame_size()) as usize {
+            return None;
+        }
+        let mut frame = self.spares.pop()?;
+        self.umem.resize(&mut frame, len);
+        Some(frame)
     }
 }
 

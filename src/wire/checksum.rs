@@ -1,4 +1,20 @@
-//! The one's complement checksum of the IPv4 header, changed without being computed anew (RFC 1624).
+//! The one's complement checksum of IPv4 and UDP (RFC 1071), and changing it without computing it anew (RFC 1624).
+
+/// The one's complement sum of the 16-bit words of `bytes`, not folded; an odd last byte counts as the high half of a
+/// word. `bytes` are at most 64 KiB, so that the sum cannot overflow.
+#[inline]
+pub fn sum(bytes: &[u8]) -> u32 {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let last = rest.first().map_or(0, |&byte| u32::from(byte) << 8);
+    pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum::<u32>() + last
+}
+
+/// The checksum of what sums to `sum`: folded to 16 bits, and its complement.
+#[inline]
+pub const fn of(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    !((once & 0xffff) + (once >> 16)) as u16
+}
 
 /// The checksum after one 16-bit word of what it covers changed from `old` to `new`: equation 3 of RFC 1624,
 /// HC' = ~(~HC + ~m + m').
@@ -7,9 +23,7 @@
 /// one's complement amount. Not defined for an all-zero header, which IPv4 does not have.
 #[inline]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    let sum = !checksum as u32 + !old as u32 + new as u32;
-    let once = (sum & 0xffff) + (sum >> 16);
-    !((once & 0xffff) + (once >> 16)) as u16
+    of(!checksum as u32 + !old as u32 + new as u32)
 }
 
 #[cfg(test)]
@@ -23,6 +37,14 @@ mod tests {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         !(sum as u16)
+    }
+
+    /// RFC 1071 §3: the words 0001 f203 f4f5 f6f7 sum to 2ddf0, which folds to ddf2.
+    #[test]
+    fn the_example_of_rfc_1071_section_3() {
+        assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x2ddf0);
+        assert_eq!(of(0x2ddf0), !0xddf2);
+        assert_eq!(sum(&[0x00, 0x01, 0xf2]), 0xf201, "an odd byte is followed by a zero");
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! Not-ECT, and [`set_ce`] refuses it. Nothing here changes a byte other than the two ECN bits and the IPv4 checksum.
 //!
 //! One file a layer: [`ethernet`] from the addresses to the IP header, [`ip`] the headers of both versions, [`flow`]
-//! the hash of a flow, [`checksum`] the RFC 1624 update, [`ecn`] the codepoints.
+//! the hash of a flow, [`checksum`] the sums of RFC 1071 and RFC 1624, [`ecn`] the codepoints. [`build`] goes the other
+//! way: it makes the frames of generators and benchmarks.
 
+pub mod build;
 pub mod checksum;
 pub mod ecn;
 pub mod ethernet;

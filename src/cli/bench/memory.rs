@@ -1,11 +1,11 @@
-//! `l4sd bench`: the whole packet path in memory. Frames come from a generator that always has one ready and go to a
+//! The whole packet path in memory. Frames come from a generator that always has one ready and go to a
 //! sink; what is measured is receive, parse, queue, AQM, mark and transmit on one core, with the real loop.
 
-use clap::Args;
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
+use super::BenchArgs;
 use crate::aqm::params::{Discipline, DualQParams, Law, Limit, PiParams, SingleParams};
+use crate::cli::exit::{Exit, Failure};
 use crate::egress::{Egress, EgressConfig, LimitRule};
 use crate::port::mem::{MemConfig, MemPort};
 use crate::port::{PortPair, Side};
@@ -14,25 +14,12 @@ use crate::runtime::forwarder::{Forwarder, LoopOptions};
 use crate::runtime::lane::Lane;
 use crate::telemetry::Direction;
 use crate::time::Span;
-use crate::units::{self, BitRate};
+use crate::units::BitRate;
 use crate::wire::Ecn;
-
-/// Arguments of `l4sd bench`.
-#[derive(Debug, Args)]
-pub(super) struct BenchArgs {
-    /// How long to measure each row
-    #[arg(long, value_name = "TIME", value_parser = units::parse_span, default_value = "1s")]
-    duration: Span,
-    /// Buffers in the pool: 256 stays in the first cache, 65536 in none
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    buffers: u32,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    json: bool,
-}
+use crate::wire::build::{IpVersion, UdpFrame};
 
 /// Equal shares of L and C.
-pub(super) const HALF_AND_HALF: [Ecn; 2] = [Ecn::Ect1, Ecn::NotEct];
+pub(in crate::cli) const HALF_AND_HALF: [Ecn; 2] = [Ecn::Ect1, Ecn::NotEct];
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -43,32 +30,13 @@ struct Row {
     gbit_per_s: f64,
 }
 
-/// IPv4 frames of `len` bytes, one per codepoint.
-pub(super) fn frames(len: usize, codepoints: &[Ecn]) -> Vec<Vec<u8>> {
-    codepoints
-        .iter()
-        .enumerate()
-        .map(|(i, ecn)| {
-            let mut f = vec![0u8; len];
-            f[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
-            f[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-            f[12] = 0x08;
-            f[14] = 0x45;
-            f[15] = *ecn as u8;
-            f[16..18].copy_from_slice(&((len - 14) as u16).to_be_bytes());
-            f[22] = 64;
-            f[23] = 17;
-            f[26..30].copy_from_slice(&[198, 18, 0, 1]);
-            f[30..34].copy_from_slice(&[198, 18, 1, 1 + i as u8]);
-            let sum: u32 = f[14..34].chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-            let folded = (sum & 0xffff) + (sum >> 16);
-            f[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-            f
-        })
-        .collect()
+/// IPv4 frames of `len` bytes without FCS, one per codepoint.
+pub(in crate::cli) fn frames(len: usize, codepoints: &[Ecn]) -> Vec<Vec<u8>> {
+    let flows = codepoints.iter().zip(0..);
+    flows.map(|(&ecn, flow)| UdpFrame { version: IpVersion::V4, ecn, len, flow }.bytes()).collect()
 }
 
-/// Runs the verb.
+/// Measures every discipline at two sizes and prints.
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let limit = Limit { bytes: 1 << 30, packets: args.buffers };
     let single = |law| Discipline::Single(SingleParams { law, limit });
