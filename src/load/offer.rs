@@ -52,7 +52,7 @@ impl FromStr for Offer {
             None => (number, 1.0),
         };
         let frames = number.trim().parse::<f64>().map_err(|_| wrong())? * scale;
-        if frames >= FRAMES[0] && frames <= FRAMES[1] { Ok(Self::Frames(frames)) } else { Err(wrong()) }
+        if (FRAMES[0]..=FRAMES[1]).contains(&frames) { Ok(Self::Frames(frames)) } else { Err(wrong()) }
     }
 }
 

@@ -64,9 +64,9 @@ pub fn ndr<E>(limits: Limits, mut trial: impl FnMut(Offer) -> Result<TrialResult
         let result = trial(Offer::Frames(target))?;
         let passed = result.sent > 0 && result.loss <= limits.loss && result.sent_pps >= KEPT_UP * target;
         if passed {
-            low = target
+            low = target;
         } else {
-            high = target
+            high = target;
         }
         next = low + (high - low) / 2.0;
         found.take(Some(target), passed, result);

@@ -185,13 +185,17 @@ mod tests {
         // What a DualQ may do: everything of L before everything of C.
         all.sort_by_key(|frame| parse(frame).ecn != Ecn::Ect1);
         let mut tally = tally();
-        all.iter().for_each(|frame| tally.received(frame, Instant::from_nanos(200_000)));
+        for frame in &all {
+            tally.received(frame, Instant::from_nanos(200_000));
+        }
         assert_eq!(tally.reordered, 0);
         tally.received(&all[0], Instant::from_nanos(200_000));
         assert_eq!(tally.reordered, 1, "a second time");
         let mut tally = self::tally();
         all.swap(10, 11);
-        all.iter().for_each(|frame| tally.received(frame, Instant::from_nanos(200_000)));
+        for frame in &all {
+            tally.received(frame, Instant::from_nanos(200_000));
+        }
         assert_eq!(tally.reordered, 1);
     }
 

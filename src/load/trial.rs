@@ -289,7 +289,7 @@ mod tests {
         Plan { offer: offer.parse().unwrap(), duration: Span::from_millis(ms) }
     }
 
-    const GO: AtomicBool = AtomicBool::new(false);
+    static GO: AtomicBool = AtomicBool::new(false);
 
     /// A device that drops every 10th and marks every 4th of the rest: 1000 frames a second for a second are 1000 sent,
     /// 900 received, and 225 of them marked if all are ECT(1).

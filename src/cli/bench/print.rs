@@ -49,7 +49,8 @@ fn micros(value: Option<f64>) -> String {
 }
 
 fn delays(d: &DelayResult) -> String {
-    [d.p50, d.p99, d.p999, d.max].iter().map(|v| format!(" {:>9}", micros(*v))).collect()
+    let [p50, p99, p999, max] = [d.p50, d.p99, d.p999, d.max].map(micros);
+    format!(" {p50:>9} {p99:>9} {p999:>9} {max:>9}")
 }
 
 fn row(t: &TrialResult) -> String {
