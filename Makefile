@@ -8,6 +8,7 @@ AGREE_ARGS =
 NS3_ARGS =
 TUNE_ARGS =
 BENCH_ARGS =
+LOAD_ARGS =
 TEST_ARGS =
 
 # Where cargo may write and where the tools are; see the file.
@@ -28,8 +29,9 @@ demo: build tools ## one Prague and one CUBIC flow through 40 Mbit/s, 20 ms: liv
 test: ## all tests; what this user or host cannot do is skipped and says so
 	@$(ENV) $(CARGO) test --workspace $(TEST_ARGS)
 
-bench: build ## the built-in generator, then the micro-benchmarks
+bench: build ## the path in memory, the load generator around l4sd where this user may, the micro-benchmarks
 	@$(ENV) $(BIN)/l4sd bench $(BENCH_ARGS)
+	@$(ENV) bench/load.sh $(LOAD_ARGS) $(BIN)/l4sd
 	@$(ENV) $(CARGO) bench --workspace --benches
 
 cells: build tools ## the acceptance cells on real traffic, with their bands

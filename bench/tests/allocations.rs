@@ -1,7 +1,10 @@
 //! A packet costs no allocation: the forwarder in steady state, telemetry windows and histogram hand-overs included,
-//! never asks the allocator for anything.
+//! never asks the allocator for anything. Nor does the load generator, sending and counting.
 
+use l4sd::load::{Generator, Loopback, Mix, Offer, Source, parse_sizes};
+use l4sd::runtime::clock::{Clock, Monotonic};
 use l4sd::units::BitRate;
+use l4sd::wire::set_ce;
 use l4sd_bench::{DISCIPLINES, Load, Rig};
 
 mod counting {
@@ -73,5 +76,29 @@ fn a_forwarded_packet_costs_no_allocation() {
             }
             assert_eq!(counting::calls() - before, 0, "{discipline} at {rate}: 2,000,000 packets");
         }
+    }
+}
+
+#[test]
+fn a_generated_frame_costs_no_allocation() {
+    let mix = Mix::new(
+        parse_sizes("84,594,1518").unwrap(),
+        "ect1=3,ect0=1,ce=1,not_ect=4".parse().unwrap(),
+        "4,6".parse().unwrap(),
+        100,
+    );
+    let device = |frame: &mut [u8], _| {
+        set_ce(frame);
+        true
+    };
+    let mut generator = Generator::new(Loopback::new(device), Source::new(&mix.unwrap(), 1));
+    let clock = Monotonic::start();
+    for offer in [Offer::Line, Offer::Frames(1e6), Offer::Bits(BitRate::from_mbps(4000))] {
+        let before = counting::calls();
+        generator.restart(offer, clock.now());
+        while generator.tally().total(|seen| seen.received) < 200_000 {
+            generator.breath(&clock, true).unwrap();
+        }
+        assert_eq!(counting::calls() - before, 0, "{offer}: 200,000 frames, the start of the trial included");
     }
 }
