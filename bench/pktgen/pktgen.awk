@@ -1,6 +1,7 @@
 # Reads what pkt-gen printed and writes "PACKETS SECONDS PPS":
 # packets and seconds of its last line ("Sent ..." or "Received ..."; 0 if it said "nothing"), and the median of its
-# lines a second without the first two and the last, which are of starting and stopping (0 if there are fewer than four).
+# lines a second in which anything moved, without the first and the last two of them, which are of starting and stopping
+# (0 if there are fewer than four).
 # Knows the units with a prefix ("14.881 Mpps", "14.88Mpps") and without (-N: "14880952 pps").
 function rate(text,    number) {
     number = text + 0
@@ -15,7 +16,8 @@ function rate(text,    number) {
     sub(/.*main_thread *\[[0-9]+\] */, "", line)
     if (line ~ /^[0-9.]+ *[KMG]?pps/) {
         match(line, /^[0-9.]+ *[KMG]?pps/)
-        pps[++n] = rate(substr(line, 1, RLENGTH))
+        x = rate(substr(line, 1, RLENGTH))
+        if (x > 0) pps[++n] = x
     }
 }
 
@@ -25,8 +27,8 @@ function rate(text,    number) {
 }
 
 END {
-    first = 3
-    last = n - 1
+    first = 2
+    last = n - 2
     count = last - first + 1
     median = 0
     if (count > 0) {

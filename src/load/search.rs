@@ -178,5 +178,6 @@ mod tests {
         .unwrap();
         let rate = found.ndr_pps.unwrap();
         assert!((4.9e5..=5e5).contains(&rate), "{rate}");
+        assert!(!found.generator_limited, "it was asked for more until it sent enough");
     }
 }
