@@ -426,6 +426,21 @@ mod tests {
     }
 
     #[test]
+    fn a_begun_frame_is_a_spare_buffer_that_is_held_until_it_is_sent() {
+        let (mut port, outside) = MemPort::new(MemConfig { buffers: 2, ring: 4 });
+        assert!(port.begin(BUFFER_BYTES + 1).is_none());
+        let (mut first, second) = (port.begin(60).unwrap(), port.begin(BUFFER_BYTES).unwrap());
+        assert!(port.begin(60).is_none(), "both are held");
+        assert_eq!(port.census(), Census { total: 2, spare: 0, in_rings: 0 });
+        port.bytes_mut(&mut first).fill(7);
+        port.send(Side::Left, first, NOW).unwrap();
+        port.recycle(second);
+        port.flush(NOW).unwrap();
+        assert_eq!(outside.collect(Side::Left), [[7; 60]]);
+        assert_eq!(port.census(), Census { total: 2, spare: 2, in_rings: 0 });
+    }
+
+    #[test]
     fn a_generator_refuses_what_it_cannot_send() {
         let none = MemPort::generator(MemConfig::default(), &[], &Side::BOTH).unwrap_err();
         assert!(none.to_string().contains("at least one frame"), "{none}");
