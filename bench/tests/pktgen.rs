@@ -1,6 +1,5 @@
 //! The scripts for netmap's pkt-gen, with programs that pretend to be netmap's.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::process::Command;
 
