@@ -8,6 +8,7 @@
 pub mod delay;
 pub mod fault;
 pub mod mem;
+pub mod netmap;
 #[cfg(target_os = "linux")]
 pub mod packet;
 pub mod pcap;

@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod change;
 pub mod clock;
 pub mod forwarder;
+pub mod keeper;
 pub mod lane;
 #[cfg(target_os = "linux")]
 pub mod preflight;

@@ -1,0 +1,4 @@
+//! netmap ports.
+
+pub mod ledger;
+pub mod record;
