@@ -5,6 +5,7 @@
 //! that only Linux has are compiled only there.
 
 mod error;
+mod link;
 mod process;
 
 #[cfg(target_os = "linux")]
@@ -17,6 +18,9 @@ mod interface;
 mod netlink;
 
 pub use error::{Error, Result};
+#[cfg(not(target_os = "linux"))]
+pub use link::harmful_offloads;
+pub use link::{Link, LinkState};
 pub use process::{hang_up, lock_memory, memlock_limit, set_fifo};
 
 #[cfg(target_os = "linux")]
