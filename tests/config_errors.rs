@@ -85,6 +85,8 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
         ("runtime.sched", "\"fifo:40\"", Box::new(|c| c.runtime.sched = Sched::Fifo(40))),
         ("runtime.busy_poll", "true", Box::new(|c| c.runtime.busy_poll = true)),
         ("runtime.pidfile", "\"run/a.pid\"", Box::new(|c| c.runtime.pidfile = Some("run/a.pid".into()))),
+        ("runtime.netmap_emulated", "true", Box::new(|c| c.runtime.netmap_emulated = true)),
+        ("runtime.keeper", "\"/run/k\"", Box::new(|c| c.runtime.keeper = Some("/run/k".into()))),
         ("metrics.listen", "\"off\"", Box::new(|c| c.metrics_listen = None)),
         ("metrics.listen", "\"[::1]:1\"", Box::new(|c| c.metrics_listen = Some("[::1]:1".parse().unwrap()))),
         ("log.format", "\"json\"", Box::new(|c| c.log.format = LogFormat::Json)),
@@ -267,22 +269,25 @@ fn ports_must_go_together_and_be_there() {
         e.to_string()
             .starts_with("l4sd.toml:4:8: left.port 'packet:a' and right.port 'xdp:b' are of different")
     );
-    assert!(ports("packet:a", "packet:a").unwrap_err().to_string().contains("same interface"));
+    assert!(ports("packet:a", "packet:a").unwrap_err().to_string().contains("same port"));
     assert!(
         ports("eth0", "packet:a")
             .unwrap_err()
             .to_string()
             .starts_with("l4sd.toml:2:8: left.port: 'eth0' is not")
     );
-    for netmap in ["netmap:em0", "em0^", "vale0:1"] {
-        let e = ports(netmap, netmap).unwrap_err();
-        assert_eq!(e.exit_code(), 69);
-        let message = e.to_string();
-        assert!(
-            message.starts_with("l4sd.toml:2:8: left.port: this build has no netmap port yet"),
-            "{message}"
-        );
+    for (left, right) in [("netmap:em0", "netmap:em0"), ("netmap:em0^", "em0^"), ("vale0:1", "vale0:1/x")] {
+        let message = ports(left, right).unwrap_err().to_string();
+        assert!(message.contains("are the same port; a bridge needs two"), "{message}");
     }
+    for (left, right) in [("netmap:em0", "em0^"), ("vale0:1", "vale0:2"), ("netmap:a{1", "netmap:a}1")] {
+        ports(left, right).unwrap();
+    }
+    let message = ports("netmap:em0:1", "netmap:em1").unwrap_err().to_string();
+    assert!(
+        message.starts_with("l4sd.toml:2:8: left.port: 'netmap:em0:1' is not a netmap port: "),
+        "{message}"
+    );
 }
 
 #[test]

@@ -30,6 +30,7 @@ struct Row {
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let config = args.target.config()?;
     target::replay_file(&config)?;
+    super::netmap::refuse_idle_keeper(&config)?;
     let rows = findings(&config);
     if args.json {
         let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -61,6 +62,12 @@ fn findings(config: &Config) -> Vec<Row> {
     }];
     #[cfg(target_os = "linux")]
     rows.extend(host(config));
+    rows.extend(super::netmap::findings(config).into_iter().map(|n| Row {
+        severity: if n.fails { "FAIL" } else { "ok" },
+        subject: n.subject,
+        message: n.message,
+        privilege: n.privilege,
+    }));
     rows
 }
 

@@ -7,6 +7,7 @@ use crate::config::ConfigError;
 use crate::control::policy::replay::ReplayError;
 use crate::port::PortError;
 use crate::report::ReportError;
+use crate::runtime::keeper::KeeperError;
 
 /// An exit code.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -58,8 +59,7 @@ impl fmt::Display for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(e: ConfigError) -> Self {
-        let exit = if e.exit_code() == Exit::Host as u8 { Exit::Host } else { Exit::Config };
-        Self::new(exit, e)
+        Self::new(Exit::Config, e)
     }
 }
 
@@ -70,6 +70,13 @@ impl From<PortError> for Failure {
             PortError::Privilege { .. } => Exit::Privilege,
             PortError::Spec { .. } => Exit::Config,
         };
+        Self::new(exit, e)
+    }
+}
+
+impl From<KeeperError> for Failure {
+    fn from(e: KeeperError) -> Self {
+        let exit = if matches!(e, KeeperError::Forbidden { .. }) { Exit::Privilege } else { Exit::Host };
         Self::new(exit, e)
     }
 }

@@ -5,8 +5,10 @@ mod bench;
 mod check;
 mod eval;
 mod exit;
+mod keeper;
 mod live;
 mod logging;
+mod netmap;
 mod oracle;
 mod pidfile;
 mod reload;
@@ -46,6 +48,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Measure the packet path in memory, or send a load through a device and count (--gen)
     Bench(Box<bench::BenchArgs>),
+    /// Keep netmap ports open and lend them to `run`, so that a restart neither loses the link nor the mode
+    Keeper(keeper::KeeperArgs),
 }
 
 /// Runs the program. Errors are one line on standard error.
@@ -64,6 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => reload::reload(&args),
         Verb::Sim(args) => sim::sim(&args),
         Verb::Eval(args) => eval::eval(&args),
+        Verb::Keeper(args) => keeper::keeper(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Bench(args) => bench::bench(&args),
     };

@@ -110,6 +110,10 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
             warn!("{}: {}", finding.subject, finding.message);
         }
     }
+    super::netmap::refuse_idle_keeper(&config)?;
+    for note in super::netmap::findings(&config).into_iter().filter(|n| n.fails) {
+        warn!("{}: {}", note.subject, note.message);
+    }
     let session = Session::new(args, config, log)?;
     let plan = session.plan;
     let names = [&session.config.left, &session.config.right].map(|p| p.interface().unwrap_or("").to_owned());
@@ -131,6 +135,13 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
             session.over(port)
         }
         PortKind::Mem => session.over(generator(plan)?),
+        PortKind::Netmap => {
+            let (port, lease) = super::netmap::open(&session.config, plan)?;
+            let outcome = session.over(port);
+            super::netmap::give_back(lease);
+            outcome
+        }
+        #[cfg(not(target_os = "linux"))]
         other => Err(PortError::Spec {
             port: session.config.left.to_string(),
             reason: format!("this build has no {other:?} port on this operating system"),

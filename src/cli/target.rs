@@ -15,7 +15,7 @@ pub(super) struct Target {
     /// Configuration file (see docs/l4sd.toml.sample)
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Left port: packet:eth0, xdp:eth0 or mem: (a built-in generator)
+    /// Left port: packet:eth0, xdp:eth0, netmap:em0, em0^, vale0:1 or mem: (a built-in generator)
     #[arg(long, value_name = "PORT")]
     left: Option<PortSpec>,
     /// Right port, of the same kind
@@ -39,6 +39,9 @@ pub(super) struct Target {
     /// Address of /metrics, or off [default: 127.0.0.1:9559]
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<Listen>,
+    /// Socket of the keeper of netmap ports: `run` borrows them there, `keeper` lends them
+    #[arg(long, visible_alias = "socket", value_name = "SOCKET")]
+    keeper: Option<PathBuf>,
 }
 
 impl Target {
@@ -62,6 +65,11 @@ impl Target {
             shadow: self.shadow.then_some(true),
             delay: self.delay,
             listen: self.metrics,
+            // Files of a service manager name it absolutely; a shell may not.
+            keeper: self
+                .keeper
+                .as_ref()
+                .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())),
             ..Settings::default()
         });
         settings.validate()
@@ -91,7 +99,8 @@ pub(super) fn preflight(config: &Config) -> Vec<crate::runtime::preflight::Findi
         .filter_map(|spec| match spec {
             PortSpec::Packet(name) => Some(PortUnderTest::packet(name)),
             PortSpec::Xdp(name) => Some(PortUnderTest::xdp(name, xdp::MAX_MTU, locked)),
-            PortSpec::Mem | PortSpec::Netmap(_) => None,
+            PortSpec::Netmap(_) => super::netmap::interface(spec).map(|name| PortUnderTest::netmap(&name)),
+            PortSpec::Mem => None,
         })
         .collect();
     let scheduling = Scheduling {

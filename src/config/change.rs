@@ -91,11 +91,13 @@ impl Changes {
     }
 
     fn runtime(&mut self, old: &RuntimeConfig, new: &RuntimeConfig) {
-        let RuntimeConfig { cores, sched, busy_poll, pidfile } = old;
+        let RuntimeConfig { cores, sched, busy_poll, pidfile, netmap_emulated, keeper } = old;
         self.fix("runtime.cores", *cores != new.cores);
         self.fix("runtime.sched", *sched != new.sched);
         self.fix("runtime.busy_poll", *busy_poll != new.busy_poll);
         self.fix("runtime.pidfile", *pidfile != new.pidfile);
+        self.fix("runtime.netmap_emulated", *netmap_emulated != new.netmap_emulated);
+        self.fix("runtime.keeper", *keeper != new.keeper);
     }
 
     fn log(&mut self, old: LogConfig, new: LogConfig) {
@@ -171,6 +173,8 @@ mod tests {
             ("runtime.sched", format!("{BASE}[runtime]\nsched = \"fifo:1\""), ""),
             ("runtime.busy_poll", format!("{BASE}[runtime]\nbusy_poll = true"), ""),
             ("runtime.pidfile", format!("{BASE}[runtime]\npidfile = \"p\""), ""),
+            ("runtime.netmap_emulated", format!("{BASE}[runtime]\nnetmap_emulated = true"), ""),
+            ("runtime.keeper", format!("{BASE}[runtime]\nkeeper = \"/run/k\""), ""),
             ("metrics.listen", format!("{BASE}[metrics]\nlisten = \"off\""), ""),
             ("log.format", format!("{BASE}[log]\nformat = \"json\""), ""),
             ("log.level", format!("{BASE}[log]\nlevel = \"debug\""), "log.level info to debug"),

@@ -101,24 +101,11 @@ pub enum ConfigError {
         /// What is wrong and what to do.
         reason: &'static str,
     },
-    /// A port that this build cannot open.
-    #[error("{}{key}: this build has no netmap port yet ('{port}'); use packet:IFACE or xdp:IFACE", At(.place))]
-    NoNetmap {
-        /// Where the port stands; `None` if it came from the command line.
-        place: Option<Place>,
-        /// Full name of the key.
-        key: &'static str,
-        /// The port.
-        port: PortSpec,
-    },
 }
 
 impl ConfigError {
-    /// Exit code of a process that ends because of this: 69 for a port that is not to be had, otherwise 78.
+    /// Exit code of a process that ends because of this.
     pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::NoNetmap { .. } => 69,
-            _ => 78,
-        }
+        78
     }
 }

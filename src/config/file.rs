@@ -34,7 +34,10 @@ sections! {
     }
     Aqm { policy: Text<super::Policy>, target: Text<Time>, t_update: Text<Time>, nqb: bool }
     Control { shadow: bool, core: i64, t_expire: Text<Time> }
-    Runtime { cores: Vec<i64>, sched: Text<super::Sched>, busy_poll: bool, pidfile: PathBuf }
+    Runtime {
+        cores: Vec<i64>, sched: Text<super::Sched>, busy_poll: bool, pidfile: PathBuf, netmap_emulated: bool,
+        keeper: PathBuf,
+    }
     Metrics { listen: Text<super::Listen> }
     Log { format: Text<super::LogFormat>, level: Text<super::LogLevel> }
 }
@@ -158,6 +161,8 @@ pub(super) fn read(text: &str, name: &str) -> Result<Settings, ConfigError> {
         sched: value(runtime.sched),
         busy_poll: runtime.busy_poll,
         pidfile: runtime.pidfile,
+        netmap_emulated: runtime.netmap_emulated,
+        keeper: runtime.keeper,
         listen: value(file.metrics.unwrap_or_default().listen),
         log_format: value(log.format),
         log_level: value(log.level),

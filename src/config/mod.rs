@@ -100,6 +100,10 @@ pub struct RuntimeConfig {
     pub busy_poll: bool,
     /// Where the process writes its number, for `l4sd reload` and for service managers.
     pub pidfile: Option<PathBuf>,
+    /// Use netmap ports that netmap emulates over an ordinary driver.
+    pub netmap_emulated: bool,
+    /// Socket of the keeper that lends the netmap ports; `None` opens them here.
+    pub keeper: Option<PathBuf>,
 }
 
 /// `[log]`: form and amount of log lines.

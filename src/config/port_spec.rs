@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use l4sd_netmap::PortName;
+
 use super::ValueError;
 
 /// Longest interface name that Linux and FreeBSD accept, in bytes.
@@ -42,6 +44,16 @@ impl PortSpec {
             Self::Xdp(_) => PortKind::Xdp,
             Self::Mem => PortKind::Mem,
             Self::Netmap(_) => PortKind::Netmap,
+        }
+    }
+
+    /// Whether both name the same rings, however they are spelled. Memory is never the same.
+    pub fn is_same_port(&self, other: &Self) -> bool {
+        let rings = |text: &str| text.parse::<PortName>().ok().map(|n| (n.kernel().to_owned(), n.rings()));
+        match (self, other) {
+            (Self::Mem, Self::Mem) => false,
+            (Self::Netmap(a), Self::Netmap(b)) => rings(a) == rings(b),
+            _ => self == other,
         }
     }
 
@@ -93,6 +105,7 @@ impl FromStr for PortSpec {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if is_netmap(text) {
+            text.parse::<PortName>().map_err(|e| ValueError(e.to_string()))?;
             return Ok(Self::Netmap(text.to_owned()));
         }
         match text.split_once(':') {
@@ -137,6 +150,8 @@ mod tests {
             ("xdp:a/b", "no interface"),
             ("mem:3", "nothing follows"),
             ("dpdk:0", "starts with"),
+            ("netmap:", "missing"),
+            ("netmap:em0/R/T", "exclude"),
         ] {
             let message = text.parse::<PortSpec>().unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");

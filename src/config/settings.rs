@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     AqmConfig, Config, ConfigError, ControlConfig, Limit, LinkConfig, Listen, LogConfig, LogFormat, LogLevel,
-    Place, Policy, PortKind, PortSpec, RuntimeConfig, Sched, file,
+    Place, Policy, PortSpec, RuntimeConfig, Sched, file,
 };
 use crate::time::Span;
 use crate::units::BitRate;
@@ -32,7 +32,7 @@ impl Key {
 }
 
 /// Every key there is, in the order of the sample file.
-pub const KEYS: [Key; 23] = [
+pub const KEYS: [Key; 25] = [
     Key { name: "version", example: "1" },
     Key { name: "left.port", example: "\"packet:eth0\"" },
     Key { name: "right.port", example: "\"packet:eth1\"" },
@@ -53,6 +53,8 @@ pub const KEYS: [Key; 23] = [
     Key { name: "runtime.sched", example: "\"fifo:40\"" },
     Key { name: "runtime.busy_poll", example: "true" },
     Key { name: "runtime.pidfile", example: "\"/var/run/l4sd.pid\"" },
+    Key { name: "runtime.netmap_emulated", example: "true" },
+    Key { name: "runtime.keeper", example: "\"/var/run/l4sd-keeper.sock\"" },
     Key { name: "metrics.listen", example: "\"127.0.0.1:9559\"" },
     Key { name: "log.format", example: "\"json\"" },
     Key { name: "log.level", example: "\"info\"" },
@@ -109,6 +111,10 @@ pub struct Settings {
     pub busy_poll: Option<bool>,
     /// `runtime.pidfile`
     pub pidfile: Option<PathBuf>,
+    /// `runtime.netmap_emulated`
+    pub netmap_emulated: Option<bool>,
+    /// `runtime.keeper`
+    pub keeper: Option<PathBuf>,
     /// `metrics.listen`
     pub listen: Option<Listen>,
     /// `log.format`
@@ -152,7 +158,8 @@ impl Settings {
             policy: "aqm.policy", target: "aqm.target", t_update: "aqm.t_update", nqb: "aqm.nqb",
             shadow: "control.shadow", core: "control.core", t_expire: "control.t_expire",
             cores: "runtime.cores", sched: "runtime.sched", busy_poll: "runtime.busy_poll",
-            pidfile: "runtime.pidfile", listen: "metrics.listen", log_format: "log.format", log_level: "log.level",
+            pidfile: "runtime.pidfile", netmap_emulated: "runtime.netmap_emulated", keeper: "runtime.keeper",
+            listen: "metrics.listen", log_format: "log.format", log_level: "log.level",
         }
     }
 
@@ -193,6 +200,8 @@ impl Settings {
                 sched: self.sched.unwrap_or_default(),
                 busy_poll: self.busy_poll.unwrap_or(false),
                 pidfile: self.pidfile()?,
+                netmap_emulated: self.netmap_emulated.unwrap_or(false),
+                keeper: self.keeper()?,
             },
             metrics_listen: match self.listen {
                 None => Some(DEFAULT_LISTEN),
@@ -213,19 +222,23 @@ impl Settings {
     fn ports(&self) -> Result<(PortSpec, PortSpec), ConfigError> {
         let left = self.left.clone().ok_or_else(|| missing("left.port", "--left"))?;
         let right = self.right.clone().ok_or_else(|| missing("right.port", "--right"))?;
-        for (key, port) in [("left.port", &left), ("right.port", &right)] {
-            if port.kind() == PortKind::Netmap {
-                return Err(ConfigError::NoNetmap { place: self.place(key), key, port: port.clone() });
-            }
-        }
         let reason = if left.kind() != right.kind() {
             "are of different kinds; give both sides the same kind, for example packet: and packet:"
-        } else if left.interface().is_some() && left == right {
-            "are the same interface; a bridge needs two"
+        } else if left.is_same_port(&right) {
+            "are the same port; a bridge needs two"
         } else {
             return Ok((left, right));
         };
         Err(ConfigError::Ports { place: self.place("right.port"), left, right, reason })
+    }
+
+    fn keeper(&self) -> Result<Option<PathBuf>, ConfigError> {
+        match &self.keeper {
+            Some(path) if !path.is_absolute() => {
+                Err(self.bad("runtime.keeper", format!("'{}' is not an absolute path", path.display())))
+            }
+            other => Ok(other.clone()),
+        }
     }
 
     fn cores(&self) -> Result<Vec<usize>, ConfigError> {

@@ -291,7 +291,8 @@ const FAMILIES: &[Family] = &[
     }),
     counter(
         "l4sd_port_lost_frames_total",
-        "Frames lost before the queues: no spare buffer, too long for one, or dropped by kernel or NIC.",
+        "Frames lost outside the queues: no spare buffer, too long for one, dropped by kernel or NIC, or held by a data \
+         plane that died.",
         |state, s| {
             for (name, port) in state.names.iter().zip(state.ports) {
                 let c = port.counters;
@@ -299,6 +300,7 @@ const FAMILIES: &[Family] = &[
                     ("no_buffer", c.rx_no_buffer),
                     ("oversize", c.rx_oversize),
                     ("kernel", c.rx_kernel_drops),
+                    ("restart", c.lost_restart),
                 ] {
                     s.count(&[("interface", name), ("cause", cause)], count);
                 }
@@ -316,6 +318,15 @@ const FAMILIES: &[Family] = &[
         |state, s| {
             for (name, port) in state.names.iter().zip(state.ports) {
                 s.count(&[("interface", name)], port.counters.tx_errors);
+            }
+        },
+    ),
+    counter(
+        "l4sd_port_transmit_stalls_total",
+        "Times that transmission came to a halt with frames on their way.",
+        |state, s| {
+            for (name, port) in state.names.iter().zip(state.ports) {
+                s.count(&[("interface", name)], port.counters.tx_stalls);
             }
         },
     ),

@@ -73,6 +73,10 @@ pub struct PortCounters {
     pub tx_frames: u64,
     /// Frames accepted by `send` that the kernel or the NIC then refused.
     pub tx_errors: u64,
+    /// Times that transmission came to a halt with frames on their way.
+    pub tx_stalls: u64,
+    /// Frames that the data plane before this one held when it died.
+    pub lost_restart: u64,
 }
 
 /// Two ports that share buffers. One thread owns the pair.

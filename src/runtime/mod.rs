@@ -7,6 +7,7 @@ pub mod clock;
 pub mod forwarder;
 pub mod keeper;
 pub mod lane;
+pub mod netmap_check;
 #[cfg(target_os = "linux")]
 pub mod preflight;
 pub mod thread;

@@ -22,6 +22,8 @@ pub enum PortKind {
     Packet,
     /// Through AF_XDP sockets.
     Xdp,
+    /// Through netmap rings.
+    Netmap,
 }
 
 /// One port of the bridge that is to be started.
@@ -38,6 +40,12 @@ pub struct PortUnderTest {
 }
 
 impl PortUnderTest {
+    /// A `netmap:` port on the NIC rings of `interface`. What fits its buffers is known once it is open.
+    pub fn netmap(interface: &str) -> Self {
+        let interface = interface.to_owned();
+        Self { interface, kind: PortKind::Netmap, max_mtu: u32::MAX, locked_bytes: 0 }
+    }
+
     /// A `packet:` port on `interface`.
     pub fn packet(interface: &str) -> Self {
         let interface = interface.to_owned();
@@ -290,10 +298,12 @@ fn judge_offloads(
     if let Some(fix) = fix(&[Offload::Gro, Offload::Lro]) {
         found.fail(format!("received frames are merged into ones that fit no buffer and no link: {fix}"));
     }
-    if port.kind == PortKind::Xdp
+    if port.kind != PortKind::Packet
         && let Some(fix) = fix(&[Offload::RxVlan])
     {
-        found.fail(format!("VLAN tags are taken out of received frames where xdp: cannot see them: {fix}"));
+        let kind = if port.kind == PortKind::Xdp { "xdp" } else { "netmap" };
+        found
+            .fail(format!("VLAN tags are taken out of received frames where {kind}: cannot see them: {fix}"));
     }
     if interface.kind.as_deref() == Some("veth")
         && let Some(fix) = fix(&[Offload::Tso, Offload::Gso, Offload::TxChecksum, Offload::RxChecksum])
@@ -323,8 +333,10 @@ fn judge_pair(ports: &[PortUnderTest], facts: &Facts, found: &mut Findings) {
 
 fn judge_process(ports: &[PortUnderTest], scheduling: Scheduling, facts: &Facts, found: &mut Findings) {
     let has = |capability| facts.capabilities.contains(&capability);
+    let only_netmap = !ports.is_empty() && ports.iter().all(|port| port.kind == PortKind::Netmap);
     let missing: Vec<_> = [(Capability::NetRaw, "CAP_NET_RAW"), (Capability::NetAdmin, "CAP_NET_ADMIN")]
         .into_iter()
+        .filter(|(capability, _)| *capability != Capability::NetRaw || !only_netmap)
         .filter_map(|(capability, name)| (!has(capability)).then_some(name))
         .collect();
     if !missing.is_empty() {
@@ -398,6 +410,10 @@ mod tests {
         [PortUnderTest::packet("eth0"), PortUnderTest::packet("eth1")]
     }
 
+    fn netmap_ports() -> [PortUnderTest; 2] {
+        ["eth0", "eth1"].map(PortUnderTest::netmap)
+    }
+
     fn xdp_ports() -> [PortUnderTest; 2] {
         ["eth0", "eth1"].map(|name| PortUnderTest::xdp(name, 1500, 1 << 25))
     }
@@ -425,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_good_host_gets_one_ok_for_each_port_and_one_for_itself() {
-        for ports in [packet_ports(), xdp_ports()] {
+        for ports in [packet_ports(), xdp_ports(), netmap_ports()] {
             let findings = judge(&ports, FIFO, &good());
             assert!(findings.iter().all(|f| f.severity == Severity::Ok), "{findings:#?}");
             let subjects: Vec<_> = findings.iter().map(|f| f.subject.as_str()).collect();
@@ -514,7 +530,9 @@ mod tests {
         expect(&packet, veth(&["tx-checksum-ip-generic"]), Warn, "eth1", "`ethtool -K eth1 tx off`");
         expect(&packet, veth(&["rx-checksum"]), Warn, "eth1", "`ethtool -K eth1 rx off`");
         let tags = on(&["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"]);
-        expect(&xdp_ports(), tags, Fail, "eth1", "`ethtool -K eth1 rxvlan off rx-vlan-stag-hw-parse off`");
+        for ports in [xdp_ports(), netmap_ports()] {
+            expect(&ports, tags, Fail, "eth1", "`ethtool -K eth1 rxvlan off rx-vlan-stag-hw-parse off`");
+        }
         for harmless in [on(&["rx-vlan-hw-parse"]), on(&["tx-tcp-segmentation"]), on(&["rx-checksum"])] {
             let mut facts = good();
             harmless(&mut facts);
@@ -533,6 +551,13 @@ mod tests {
         expect(&packet, without(Capability::NetRaw), Fail, "host", "CAP_NET_RAW is missing: run as root");
         expect(&packet, without(Capability::NetAdmin), Fail, "host", "CAP_NET_ADMIN is missing");
         expect(&packet, |f| f.fifo_allowed = false, Warn, "host", "cap_sys_nice");
+
+        let mut plain = good();
+        without(Capability::NetRaw)(&mut plain);
+        assert!(
+            judge(&netmap_ports(), FIFO, &plain).iter().all(|f| f.severity == Severity::Ok),
+            "no packet socket"
+        );
 
         let xdp = xdp_ports();
         expect(&xdp, without(Capability::Bpf), Fail, "host", "CAP_BPF");

@@ -9,13 +9,15 @@ pub mod freebsd;
 mod inline;
 
 pub use freebsd::{
-    NETMAP_API, NETMAP_REQ_POOLS_INFO_GET, NETMAP_REQ_PORT_INFO_GET, NETMAP_REQ_REGISTER, NI_PRIV_MEM, NIOCCTRL,
-    NR_EXCLUSIVE, NR_MONITOR_RX, NR_MONITOR_TX, NR_NO_TX_POLL, NR_REG_ALL_NIC, NR_REG_NIC_SW, NR_REG_NULL,
-    NR_REG_ONE_NIC, NR_REG_ONE_SW, NR_REG_SW, NR_RX_RINGS_ONLY, NR_TX_RINGS_ONLY, NR_ZCOPY_MON, NS_BUF_CHANGED,
-    NS_MOREFRAG, netmap_if, netmap_ring, netmap_slot, nmreq_header, nmreq_pools_info, nmreq_port_info_get,
-    nmreq_register,
+    NETMAP_API, NETMAP_REQ_POOLS_INFO_GET, NETMAP_REQ_PORT_INFO_GET, NETMAP_REQ_REGISTER, NI_PRIV_MEM,
+    NIOCCTRL, NR_EXCLUSIVE, NR_MONITOR_RX, NR_MONITOR_TX, NR_NO_TX_POLL, NR_REG_ALL_NIC, NR_REG_NIC_SW,
+    NR_REG_NULL, NR_REG_ONE_NIC, NR_REG_ONE_SW, NR_REG_SW, NR_RX_RINGS_ONLY, NR_TX_RINGS_ONLY, NR_ZCOPY_MON,
+    NS_BUF_CHANGED, NS_MOREFRAG, netmap_if, netmap_ring, netmap_slot, nmreq_header, nmreq_pools_info,
+    nmreq_port_info_get, nmreq_register,
 };
-pub use inline::{buf_idx, buf_offset, if_at, ring_empty, ring_next, ring_space, rxring, slot, tx_pending, txring};
+pub use inline::{
+    buf_idx, buf_offset, if_at, ring_empty, ring_next, ring_space, rxring, slot, tx_pending, txring,
+};
 
 /// The control device.
 pub const DEVICE: &core::ffi::CStr = c"/dev/netmap";
@@ -50,7 +52,10 @@ mod tests {
     #[test]
     fn sizes_and_offsets_are_those_of_api_14() {
         assert_eq!(NETMAP_API, 14);
-        assert_eq!((size_of::<netmap_slot>(), size_of::<netmap_ring>(), size_of::<netmap_if>()), (16, 256, 56));
+        assert_eq!(
+            (size_of::<netmap_slot>(), size_of::<netmap_ring>(), size_of::<netmap_if>()),
+            (16, 256, 56)
+        );
         assert_eq!((size_of::<nmreq_header>(), size_of::<nmreq_register>()), (88, 56));
         assert_eq!((size_of::<nmreq_port_info_get>(), size_of::<freebsd::nmreq_option>()), (32, 24));
         assert_eq!(size_of::<nmreq_pools_info>(), 64);

@@ -1,0 +1,341 @@
+//! Opening a pair: what is asked for, what is refused and why, and the words for netmap's errors.
+
+use core::fmt;
+use std::thread;
+use std::time::Duration;
+
+use l4sd_host::Link;
+use l4sd_netmap::{AdapterMode, Buffer, Error, Netmap, Options, Port, PortName, Rings};
+
+use crate::port::PortError;
+
+/// Ethernet header and two VLAN tags.
+const L2_HEADER: u32 = 14 + 2 * 4;
+/// Buffers beyond what the queues hold: a batch in the caller's hands on each side, and the keeper's note.
+const BATCHES: u32 = 2 * 256 + 1;
+/// With fewer extra buffers than this a pair is not worth opening.
+const LEAST: u32 = 64;
+/// Many NICs reset when they enter netmap mode; the link is given this long to come back.
+const LINK_LOOKS: u32 = 200;
+const LINK_LOOK: Duration = Duration::from_millis(50);
+/// A link that has just been reset may still look up: it has to be seen up so often in a row.
+const LINK_SURE: u32 = 4;
+
+/// How to open a pair.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct NetmapOptions {
+    /// Frames that the caller may hold at a time, both directions together: the queues behind the port.
+    pub held: u32,
+    /// Take ports that netmap emulates, too.
+    pub emulated: bool,
+}
+
+impl Default for NetmapOptions {
+    /// 16,384 held frames, native ports only.
+    fn default() -> Self {
+        Self { held: 16_384, emulated: false }
+    }
+}
+
+/// How a pair is driven.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PairMode {
+    /// Buffers are exchanged between the ports, else frames are copied.
+    pub zero_copy: bool,
+    /// Bound receive and transmit rings of each port, and slots in one of each.
+    pub rings: [[(usize, u32); 2]; 2],
+    /// Extra buffers: granted, and asked for. Fewer means that less fits into the queues.
+    pub extra: (u32, u32),
+    /// What the system does with drivers without netmap support, if it says.
+    pub adapters: Option<AdapterMode>,
+}
+
+impl fmt::Display for PairMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.zero_copy { "zero-copy" } else { "copying between two memories" })?;
+        for ([(rx, rx_slots), (tx, tx_slots)], side) in self.rings.iter().zip(["left", "right"]) {
+            write!(f, ", {side} {rx}x{rx_slots} rx and {tx}x{tx_slots} tx slots")?;
+        }
+        write!(f, ", {} of {} extra buffers", self.extra.0, self.extra.1)?;
+        match self.adapters {
+            Some(AdapterMode::Native) => f.write_str(", native drivers"),
+            Some(AdapterMode::Emulated) => f.write_str(", emulated adapters"),
+            Some(AdapterMode::Best) => f.write_str(", native where the driver can (dev.netmap.admode = 0)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Two open ports and all that is known of them.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) ports: [Port; 2],
+    pub(super) specs: [String; 2],
+    pub(super) links: [Option<Link>; 2],
+    pub(super) shared: bool,
+    /// Extra buffers by memory; of shared memory all are in the first.
+    pub(super) extra: [Vec<Buffer>; 2],
+    pub(super) asked: u32,
+    pub(super) adapters: Option<AdapterMode>,
+}
+
+impl Opened {
+    pub(super) fn mode(&self) -> PairMode {
+        let granted = self.extra.iter().map(Vec::len).sum::<usize>() as u32;
+        PairMode {
+            zero_copy: self.shared,
+            rings: self.ports.each_ref().map(|port| {
+                let (rx, tx) = port.rings();
+                [
+                    (rx.len(), rx.first().map_or(0, |r| r.slots())),
+                    (tx.len(), tx.first().map_or(0, |r| r.slots())),
+                ]
+            }),
+            extra: (granted, self.asked),
+            adapters: self.adapters,
+        }
+    }
+}
+
+/// Opens both ports, in one memory if they can share it.
+pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: &NetmapOptions) -> Result<Opened, PortError> {
+    let parsed = [parse(names[0])?, parse(names[1])?];
+    let adapters = netmap.adapter_mode();
+    for (name, spec) in parsed.iter().zip(names) {
+        refuse_emulation(name, spec, adapters, options.emulated)?;
+    }
+    let asked = options.held + BATCHES;
+    let wish = Options { extra_buffers: asked, exclusive: true, ..Options::default() };
+    let mut left = netmap.open(&parsed[0], &wish).map_err(|e| port_error(names[0], e))?;
+    let mem_id = Some(left.registered().mem_id);
+    let sharing = Options { extra_buffers: 0, mem_id, ..wish };
+    let mut right = match netmap.open(&parsed[1], &sharing) {
+        // Not every port can live in any memory; then it has its own.
+        Err(Error::Refused { .. }) => netmap.open(&parsed[1], &wish),
+        Ok(port) if !port.shares_memory_with(&left) => {
+            drop(port);
+            netmap.open(&parsed[1], &wish)
+        }
+        other => other,
+    }
+    .map_err(|e| port_error(names[1], e))?;
+    let shared = left.shares_memory_with(&right);
+    let first = left.take_extra().map_err(|e| port_error(names[0], e))?;
+    let second = right.take_extra().map_err(|e| port_error(names[1], e))?;
+    let mut opened = Opened {
+        ports: [left, right],
+        specs: names.map(str::to_owned),
+        links: [None, None],
+        shared,
+        extra: [first, second],
+        asked: if shared { asked } else { 2 * asked },
+        adapters,
+    };
+    match prepare(&mut opened, options) {
+        Ok(()) => Ok(opened),
+        Err(e) => {
+            // What is left of the ports goes back; the first error is the one to tell.
+            let ([left, right], [first, second]) = (opened.ports, opened.extra);
+            let _ = left.close(first);
+            let _ = right.close(second);
+            Err(e)
+        }
+    }
+}
+
+/// What must hold before frames may be expected.
+fn prepare(opened: &mut Opened, options: &NetmapOptions) -> Result<(), PortError> {
+    for (at, port) in opened.ports.iter().enumerate() {
+        let spec = &opened.specs[at];
+        if let Rings::OneNic(_) | Rings::OneHost(_) = port.name().rings() {
+            let r = port.registered();
+            let rings =
+                if matches!(port.name().rings(), Rings::OneNic(_)) { r.rx_rings } else { r.host_rx_rings };
+            if rings > 1 {
+                let reason = format!(
+                    "is one of {rings} rings, and the frames of the others would be lost: leave out the number"
+                );
+                return Err(PortError::Spec { port: spec.clone(), reason });
+            }
+        }
+        if (at == 0 || !opened.shared) && (opened.extra[at].len() as u32) < LEAST {
+            return Err(no_memory(spec, opened.extra[at].len(), options));
+        }
+    }
+    opened.links = links(&opened.ports, &opened.specs)?;
+    for (link, spec) in opened.links.iter().zip(&opened.specs) {
+        if let Some(link) = link {
+            link.set_promiscuous(true).map_err(|e| host_error(spec, &e))?;
+        }
+    }
+    for (link, spec) in opened.links.iter().zip(&opened.specs) {
+        if let Some(link) = link {
+            wait_link(link, spec)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn no_memory(spec: &str, granted: usize, options: &NetmapOptions) -> PortError {
+    let reason = format!(
+        "netmap granted {granted} of {} extra buffers: raise dev.netmap.buf_num (`sysctl dev.netmap.buf_num=...`; \
+         Linux: /sys/module/netmap/parameters/buf_num) while no netmap port is open",
+        options.held + BATCHES
+    );
+    PortError::Interface { port: spec.to_owned(), reason }
+}
+
+fn parse(spec: &str) -> Result<PortName, PortError> {
+    let bad = |reason: &str| PortError::Spec { port: spec.to_owned(), reason: reason.to_owned() };
+    let name: PortName = spec.parse().map_err(|e| port_error(spec, Error::Name(e)))?;
+    if name.rings() == Rings::NicAndHost {
+        return Err(bad(
+            "a NIC and its host rings are two ports: name the NIC on one side and NAME^ on the other",
+        ));
+    }
+    if !name.receive() || !name.transmit() {
+        return Err(bad("a bridge needs both directions of a port: leave out /R or /T"));
+    }
+    Ok(name)
+}
+
+/// The links of those ports that are NIC rings, which must be up and have an MTU that fits the buffers.
+pub(super) fn links(ports: &[Port; 2], specs: &[String; 2]) -> Result<[Option<Link>; 2], PortError> {
+    let mut links = [None, None];
+    for (at, port) in ports.iter().enumerate() {
+        let (spec, name) = (&specs[at], port.name());
+        let Some(interface) =
+            name.interface().filter(|_| matches!(name.rings(), Rings::Nic | Rings::OneNic(_)))
+        else {
+            continue;
+        };
+        // netmap also has ports that only it knows, such as those of the model: they have no link to look at.
+        let link = match Link::open(interface) {
+            Err(l4sd_host::Error::NoInterface { .. }) => continue,
+            other => other.map_err(|e| host_error(spec, &e))?,
+        };
+        let state = link.state().map_err(|e| host_error(spec, &e))?;
+        if !state.up {
+            let reason = format!("is down: `ifconfig {interface} up` (Linux: `ip link set {interface} up`)");
+            return Err(PortError::Interface { port: spec.clone(), reason });
+        }
+        let smallest = ports.iter().map(|p| p.region().buffer_size()).min().unwrap_or(0);
+        check_mtu(spec, interface, state.mtu, smallest)?;
+        links[at] = Some(link);
+    }
+    Ok(links)
+}
+
+fn check_mtu(spec: &str, interface: &str, mtu: u32, buffer: u32) -> Result<(), PortError> {
+    let fits = buffer.saturating_sub(L2_HEADER);
+    if mtu <= fits {
+        return Ok(());
+    }
+    let needed = (mtu + L2_HEADER).next_multiple_of(1024);
+    let reason = format!(
+        "a MTU of {mtu} does not fit netmap's buffers of {buffer} bytes: `sysctl dev.netmap.buf_size={needed}` (Linux: \
+         /sys/module/netmap/parameters/buf_size) while no netmap port is open, or `ifconfig {interface} mtu {fits}`"
+    );
+    Err(PortError::Interface { port: spec.to_owned(), reason })
+}
+
+/// Waits for the link after a reset.
+fn wait_link(link: &Link, spec: &str) -> Result<(), PortError> {
+    let mut sure = 0;
+    for _ in 0..LINK_LOOKS {
+        let state = link.state().map_err(|e| host_error(spec, &e))?;
+        sure = if state.carrier { sure + 1 } else { 0 };
+        if sure >= LINK_SURE {
+            return Ok(());
+        }
+        thread::sleep(LINK_LOOK);
+    }
+    let reason = format!(
+        "has no link {} s after entering netmap mode: look at the cable and at the other end",
+        LINK_LOOKS * LINK_LOOK.as_millis() as u32 / 1000
+    );
+    Err(PortError::Interface { port: spec.to_owned(), reason })
+}
+
+/// Emulation works on any interface, at a fraction of the speed, and has crashed kernels: nobody gets it unasked.
+fn refuse_emulation(
+    name: &PortName,
+    spec: &str,
+    adapters: Option<AdapterMode>,
+    allowed: bool,
+) -> Result<(), PortError> {
+    let Some(interface) = name.interface().filter(|_| !allowed) else { return Ok(()) };
+    let why = match (adapters, pseudo(interface)) {
+        (Some(AdapterMode::Emulated), _) => {
+            "dev.netmap.admode is 2; set it to 0 for native drivers".to_owned()
+        }
+        (Some(AdapterMode::Native), _) | (_, None) => return Ok(()),
+        (_, Some(kind)) => format!("it is a {kind}; name the interface below it"),
+    };
+    let reason = format!(
+        "would be emulated by netmap, far slower than a native port: {why}, or put `netmap_emulated = true` under [runtime]"
+    );
+    Err(PortError::Interface { port: spec.to_owned(), reason })
+}
+
+/// What kind of pseudo-interface it is, if it is one that no driver of netmap serves.
+#[cfg(target_os = "linux")]
+fn pseudo(interface: &str) -> Option<String> {
+    const KINDS: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "ipvlan", "tun", "dummy"];
+    let kind = l4sd_host::interface(interface).ok()??.kind?;
+    KINDS.contains(&&*kind).then_some(kind)
+}
+
+/// As above, by the names that FreeBSD gives.
+#[cfg(not(target_os = "linux"))]
+fn pseudo(interface: &str) -> Option<String> {
+    bsd_pseudo(interface).map(str::to_owned)
+}
+
+#[cfg(any(test, not(target_os = "linux")))]
+fn bsd_pseudo(interface: &str) -> Option<&'static str> {
+    const STEMS: [&str; 9] = ["lagg", "vlan", "bridge", "tap", "tun", "epair", "vxlan", "gif", "wlan"];
+    if interface.contains('.') {
+        return Some("vlan");
+    }
+    let stem = interface.trim_end_matches(|c: char| c.is_ascii_digit());
+    STEMS.into_iter().find(|kind| stem == *kind || (*kind == "epair" && interface.starts_with("epair")))
+}
+
+fn host_error(spec: &str, error: &l4sd_host::Error) -> PortError {
+    let port = spec.to_owned();
+    match error {
+        l4sd_host::Error::Os { source, .. }
+            if matches!(source.kind(), std::io::ErrorKind::PermissionDenied) =>
+        {
+            PortError::Privilege { port, reason: format!("{error}; run as root") }
+        }
+        _ => PortError::Interface { port, reason: error.to_string() },
+    }
+}
+
+/// netmap's error, in the words of this layer.
+pub(super) fn port_error(spec: &str, error: Error) -> PortError {
+    let port = spec.to_owned();
+    match error {
+        Error::Name(e) => {
+            let text = e.to_string();
+            let reason = text.split_once("port: ").map_or(&*text, |(_, why)| why).to_owned();
+            PortError::Spec { port, reason }
+        }
+        Error::Privilege { .. } => {
+            let reason = format!(
+                "{error} (FreeBSD: `add path netmap mode 0660 group netmap` among the devfs rules of devfs.rules(5))"
+            );
+            PortError::Privilege { port, reason }
+        }
+        Error::Os { call, source, .. } => PortError::Os { port, call, source },
+        other => {
+            // The port is named once.
+            let text = other.to_string();
+            let named = ["'", spec, "'"].concat();
+            let rest = text.strip_prefix(&named).map(|rest| rest.trim_start_matches([':', ' ']).to_owned());
+            PortError::Interface { port, reason: rest.unwrap_or(text) }
+        }
+    }
+}
