@@ -46,6 +46,7 @@ C
     echo
     echo '#![allow(non_camel_case_types, non_snake_case, dead_code, missing_docs, reason = "the names of the C header")]'
     echo '#![allow(unreachable_pub, clippy::pedantic, clippy::all, reason = "generated")]'
+    echo '#![allow(clippy::allow_attributes_without_reason, reason = "generated")]'
     echo '#![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, reason = "generated")]'
     echo
     LIBCLANG_PATH="$clang/native" "$bindgen" "$work/wrapper.h" --use-core --no-doc-comments --disable-header-comment \

@@ -28,6 +28,7 @@
 
 #![allow(non_camel_case_types, non_snake_case, dead_code, missing_docs, reason = "the names of the C header")]
 #![allow(unreachable_pub, clippy::pedantic, clippy::all, reason = "generated")]
+#![allow(clippy::allow_attributes_without_reason, reason = "generated")]
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks, reason = "generated")]
 
 #[derive(PartialEq, Eq, Copy, Clone, Debug, Hash)]

@@ -1,0 +1,140 @@
+//! What can go wrong with a port, said with its name and the fix.
+
+use std::io;
+
+use crate::name::NameError;
+
+/// Why a port could not be had, or stopped working.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name makes no sense.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// There is no control device: the module is not there (open: ENOENT, ENXIO, ENODEV).
+    #[error(
+        "no /dev/netmap ({source}); load the module: `kldload netmap` on FreeBSD, `modprobe netmap` on Linux"
+    )]
+    NoModule {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The process may not open the control device.
+    #[error("/dev/netmap: {source}; run as root or give this user read and write access to the device")]
+    Privilege {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no such interface (ENXIO, ENODEV, ENOENT).
+    #[error("netmap knows no '{port}'; is the interface there and in this network namespace or jail?")]
+    NoPort {
+        /// The port.
+        port: String,
+    },
+    /// Somebody has the rings (EBUSY).
+    #[error(
+        "'{port}' is in use by another netmap program, which must end first, or the name must pick other rings"
+    )]
+    Busy {
+        /// The port.
+        port: String,
+    },
+    /// No native driver support where dev.netmap.admode demands it (EOPNOTSUPP).
+    #[error(
+        "'{port}' has no native netmap support and dev.netmap.admode is 1; set it to 0 to allow emulation"
+    )]
+    NotNative {
+        /// The port.
+        port: String,
+    },
+    /// The allocator has no room for the rings (ENOMEM).
+    #[error(
+        "netmap has no memory for '{port}'; raise dev.netmap.buf_num, ring_num or if_num, or use fewer ports"
+    )]
+    NoMemory {
+        /// The port.
+        port: String,
+    },
+    /// The module speaks another API.
+    #[error(
+        "this netmap module does not speak API {api}; use one of 2018 or later (FreeBSD 13 and 14 have it)"
+    )]
+    Api {
+        /// What was asked for.
+        api: u16,
+    },
+    /// The module refused the request (EINVAL).
+    #[error(
+        "netmap refuses '{port}': no such ring, host rings where there are none, or an unknown memory id"
+    )]
+    Refused {
+        /// The port.
+        port: String,
+    },
+    /// The interface went away or left netmap mode while the port was open.
+    #[error("'{port}' is gone: {call}: {source}")]
+    Gone {
+        /// The port.
+        port: String,
+        /// The call that said so.
+        call: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The shared memory is not laid out as the API says.
+    #[error("'{port}': the shared memory is not as API 14 says: {what}")]
+    Layout {
+        /// The port.
+        port: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// A duplicated buffer that only the kernel could give back; the port has to be registered anew.
+    #[error("'{port}': buffer {index} is in two slots that the kernel holds; the port has to be opened anew")]
+    Beyond {
+        /// The port.
+        port: String,
+        /// The buffer.
+        index: u32,
+    },
+    /// Any other failing call.
+    #[error("'{port}': {call}: {source}")]
+    Os {
+        /// The port.
+        port: String,
+        /// The call.
+        call: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn open(source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => Self::NoModule { source },
+            Some(libc::EACCES | libc::EPERM) => Self::Privilege { source },
+            _ => Self::Os { port: "/dev/netmap".to_owned(), call: "open", source },
+        }
+    }
+
+    pub(crate) fn register(port: String, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENXIO | libc::ENODEV | libc::ENOENT) => Self::NoPort { port },
+            Some(libc::EBUSY) => Self::Busy { port },
+            Some(libc::EOPNOTSUPP) => Self::NotNative { port },
+            Some(libc::ENOMEM) => Self::NoMemory { port },
+            Some(libc::EINVAL) => Self::Refused { port },
+            Some(libc::EACCES | libc::EPERM) => Self::Privilege { source },
+            _ => Self::Os { port, call: "NIOCCTRL(NETMAP_REQ_REGISTER)", source },
+        }
+    }
+
+    pub(crate) fn sync(port: String, call: &'static str, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EIO | libc::ENXIO | libc::ENODEV | libc::ENETDOWN) => {
+                Self::Gone { port, call, source }
+            }
+            _ => Self::Os { port, call, source },
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A receive ring.
+
+use super::{RingId, Shared, SlotFlags, SlotInfo};
+use crate::region::{Buffer, SlotFault};
+
+/// A frame, or a fragment of one, that was taken out of a receive ring.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Received {
+    /// The buffer that holds it.
+    pub buffer: Buffer,
+    /// Its bytes, from the start of the buffer, at most the buffer's size. 0 is a driver's error: drop it.
+    pub len: u16,
+    /// The slot's flags ([`SlotFlags::more_fragments`]).
+    pub flags: SlotFlags,
+}
+
+/// Why no frame was taken.
+#[derive(Debug, Eq, PartialEq)]
+pub enum NotTaken {
+    /// Nothing was received; the spare comes back.
+    Empty(Buffer),
+    /// The slot held no usable buffer. The spare is in the slot now, the frame (if there was one) is lost.
+    Repaired(SlotFault),
+}
+
+/// A receive ring. The program's slots are [head, tail): received and not yet given back.
+#[derive(Debug)]
+pub struct RxRing {
+    shared: Shared,
+    head: u32,
+    tail: u32,
+    published: u32,
+    wake_after: u32,
+    resets: u64,
+}
+
+impl RxRing {
+    pub(crate) fn new(shared: Shared) -> Self {
+        let (head, tail) = (shared.read_head(), shared.read_tail());
+        Self { shared, head, tail, published: head, wake_after: 0, resets: 0 }
+    }
+
+    /// Which ring this is.
+    pub fn id(&self) -> RingId {
+        self.shared.id()
+    }
+
+    /// Slots in the ring.
+    pub fn slots(&self) -> u32 {
+        self.shared.slots()
+    }
+
+    /// The first slot of the program, and the first of the kernel, as of the last sync.
+    pub fn head_and_tail(&self) -> (u32, u32) {
+        (self.head, self.tail)
+    }
+
+    /// Slots received and not taken yet, as of the last sync.
+    pub fn available(&self) -> u32 {
+        self.shared.space(self.head, self.tail)
+    }
+
+    /// What the oldest received slot says, without taking it.
+    pub fn peek(&self) -> Option<SlotInfo> {
+        (self.head != self.tail).then(|| self.shared.read_slot(self.head))
+    }
+
+    /// The bytes of the oldest received slot, to copy from. None if there is none or its buffer is not usable.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        let len = usize::from(self.peek()?.len).min(self.shared.region().buffer_size() as usize);
+        let start = self.shared.slot_buffer(self.head)?;
+        // SAFETY: a whole buffer inside the mapping that the ring keeps alive; the slot is the program's until `skip`
+        // or `take`, which need the ring exclusively.
+        Some(unsafe { core::slice::from_raw_parts(start.as_ptr(), len) })
+    }
+
+    /// Takes the oldest received buffer out and leaves `spare` in its slot, which goes back to the kernel with the
+    /// next sync.
+    ///
+    /// # Errors
+    /// [`NotTaken::Empty`] gives the spare back. [`NotTaken::Repaired`]: the slot's index was out of range or is
+    /// already held by this process; the spare is used up.
+    ///
+    /// # Panics
+    /// If the spare is of another region.
+    pub fn take(&mut self, spare: Buffer) -> Result<Received, NotTaken> {
+        if self.head == self.tail {
+            return Err(NotTaken::Empty(spare));
+        }
+        let at = self.head;
+        let slot = self.shared.read_slot(at);
+        let region = self.shared.region();
+        region.check(&spare);
+        let taken = region.mint(slot.index);
+        self.shared.store_flags(at, SlotFlags::CHANGED);
+        self.shared.store_len(at, 0);
+        self.shared.store_index(at, region.surrender(spare));
+        let len = u32::from(slot.len).min(region.buffer_size()) as u16;
+        self.head = self.shared.next(at);
+        taken.map(|buffer| Received { buffer, len, flags: slot.flags }).map_err(NotTaken::Repaired)
+    }
+
+    /// Gives the oldest received slot back with its buffer in it: the frame is dropped, or was copied. False if there
+    /// is none.
+    pub fn skip(&mut self) -> bool {
+        if self.head == self.tail {
+            return false;
+        }
+        self.shared.store_len(self.head, 0);
+        self.head = self.shared.next(self.head);
+        true
+    }
+
+    /// Has poll(2) wake only when more than `slots` received slots wait; 0, the default: when any does. For a program
+    /// that leaves frames in the ring, which an AQM must not.
+    pub fn set_wakeup(&mut self, slots: u32) {
+        self.wake_after = slots;
+    }
+
+    /// How often the kernel set the ring back because `head` or `cur` made no sense to it. Never in a correct program.
+    pub fn resets(&self) -> u64 {
+        self.resets
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Shows the kernel what was taken.
+    pub(crate) fn publish(&mut self) {
+        let cur = self.shared.ahead(self.head, self.wake_after.min(self.available()));
+        if self.head != self.published || cur != self.shared.read_cur() {
+            self.shared.publish(self.head, cur);
+            self.published = self.head;
+        }
+    }
+
+    /// Looks what the kernel did.
+    pub(crate) fn refresh(&mut self) {
+        self.tail = self.shared.read_tail();
+        let head = self.shared.read_head();
+        if head != self.published && head < self.shared.slots() {
+            self.resets += 1;
+            self.head = head;
+            self.published = head;
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A transmit ring.
+
+use super::{RingId, Shared, SlotFlags};
+use crate::region::Buffer;
+
+/// A transmit ring. The program's slots are [head, tail): free, each with a buffer whose frame has left. Behind `tail`
+/// are frames that were handed over and are not known to have left: a FIFO that no AQM sees.
+#[derive(Debug)]
+pub struct TxRing {
+    shared: Shared,
+    head: u32,
+    tail: u32,
+    published: u32,
+    wake_after: u32,
+    resets: u64,
+    invalid: u64,
+    lens: Box<[u16]>,
+    pending_bytes: u64,
+}
+
+impl TxRing {
+    pub(crate) fn new(shared: Shared) -> Self {
+        let (head, tail) = (shared.read_head(), shared.read_tail());
+        let lens = vec![0; shared.slots() as usize].into_boxed_slice();
+        let mut ring = Self {
+            shared,
+            head,
+            tail,
+            published: head,
+            wake_after: 0,
+            resets: 0,
+            invalid: 0,
+            lens,
+            pending_bytes: 0,
+        };
+        ring.restart(head, tail);
+        ring
+    }
+
+    /// Which ring this is.
+    pub fn id(&self) -> RingId {
+        self.shared.id()
+    }
+
+    /// Slots in the ring; one of them always stays free.
+    pub fn slots(&self) -> u32 {
+        self.shared.slots()
+    }
+
+    /// The first slot of the program, and the first of the kernel, as of the last sync.
+    pub fn head_and_tail(&self) -> (u32, u32) {
+        (self.head, self.tail)
+    }
+
+    /// How many frames [`TxRing::put`] will take, as of the last sync.
+    pub fn space(&self) -> u32 {
+        self.shared.space(self.head, self.tail)
+    }
+
+    /// Slots put and not known to have left, as of the last sync ([`crate::Port::tx_sync`] forces a look at the NIC).
+    pub fn pending_slots(&self) -> u32 {
+        l4sd_netmap_sys::tx_pending(self.shared.slots(), self.head, self.tail)
+    }
+
+    /// Bytes of these slots.
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// Puts a frame of `len` bytes into the next slot; the next sync hands it over. Returns the buffer that was in the
+    /// slot, whose frame has left. None if the slot held no usable index ([`TxRing::invalid_slots`]).
+    ///
+    /// `flags`: only [`SlotFlags::more_fragments`] is passed on.
+    ///
+    /// # Errors
+    /// Gives the buffer back if there is no room.
+    ///
+    /// # Panics
+    /// If the buffer is of another region.
+    pub fn put(&mut self, buffer: Buffer, len: u16, flags: SlotFlags) -> Result<Option<Buffer>, Buffer> {
+        if self.head == self.tail {
+            return Err(buffer);
+        }
+        let region = self.shared.region();
+        region.check(&buffer);
+        let at = self.head;
+        let completed = region.mint(self.shared.read_slot(at).index).ok();
+        let flags = SlotFlags::from_bits(SlotFlags::CHANGED.bits() | fragment(flags).bits());
+        self.shared.store_flags(at, flags);
+        self.shared.store_index(at, region.surrender(buffer));
+        self.hand_over(len);
+        self.invalid += u64::from(completed.is_none());
+        Ok(completed)
+    }
+
+    /// Copies a frame into the buffer of the next slot: the way between two regions. False, and nothing done, if there
+    /// is no room, the slot has no usable buffer, or the frame is longer than a buffer.
+    pub fn put_copy(&mut self, frame: &[u8], flags: SlotFlags) -> bool {
+        if self.head == self.tail || frame.len() > self.shared.region().buffer_size() as usize {
+            return false;
+        }
+        let Some(start) = self.shared.slot_buffer(self.head) else { return false };
+        // SAFETY: a whole buffer inside the mapping, as long as the frame or longer; its slot is the program's, so
+        // nobody else touches it. `frame` cannot overlap: it is borrowed, and a slice of this buffer would borrow us.
+        unsafe { core::ptr::copy_nonoverlapping(frame.as_ptr(), start.as_ptr(), frame.len()) };
+        // The kernel may not have seen yet that the buffer was exchanged.
+        let changed = self.shared.read_slot(self.head).flags.bits() & SlotFlags::CHANGED.bits();
+        self.shared.store_flags(self.head, SlotFlags::from_bits(changed | fragment(flags).bits()));
+        self.hand_over(frame.len() as u16);
+        true
+    }
+
+    /// How often [`TxRing::put`] found a slot without a usable index. Each costs a buffer.
+    pub fn invalid_slots(&self) -> u64 {
+        self.invalid
+    }
+
+    /// Has poll(2) wake only when more than `slots` slots are free; 0, the default: when any is.
+    pub fn set_wakeup(&mut self, slots: u32) {
+        self.wake_after = slots;
+    }
+
+    /// How often the kernel set the ring back because `head` or `cur` made no sense to it. Never in a correct program.
+    pub fn resets(&self) -> u64 {
+        self.resets
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn hand_over(&mut self, len: u16) {
+        let at = self.head;
+        self.shared.store_len(at, len);
+        self.lens[at as usize] = len;
+        self.pending_bytes += u64::from(len);
+        self.head = self.shared.next(at);
+    }
+
+    /// Shows the kernel what was put.
+    pub(crate) fn publish(&mut self) {
+        let cur = self.shared.ahead(self.head, self.wake_after.min(self.space()));
+        if self.head != self.published || cur != self.shared.read_cur() {
+            self.shared.publish(self.head, cur);
+            self.published = self.head;
+        }
+    }
+
+    /// Goes on from the kernel's state, with what it still holds as pending.
+    fn restart(&mut self, head: u32, tail: u32) {
+        (self.head, self.tail, self.published, self.pending_bytes) = (head, tail, head, 0);
+        self.lens.fill(0);
+        let mut at = self.shared.next(tail);
+        while at != head {
+            let len = self.shared.read_slot(at).len;
+            self.lens[at as usize] = len;
+            self.pending_bytes += u64::from(len);
+            at = self.shared.next(at);
+        }
+    }
+
+    /// Looks what the kernel did.
+    pub(crate) fn refresh(&mut self) {
+        let tail = self.shared.read_tail();
+        let head = self.shared.read_head();
+        if head != self.published && head < self.shared.slots() {
+            self.resets += 1;
+            self.restart(head, tail);
+            return;
+        }
+        // The slots that the kernel gave back are those behind the old tail, up to the new one.
+        while self.tail != tail {
+            self.tail = self.shared.next(self.tail);
+            let len = core::mem::take(&mut self.lens[self.tail as usize]);
+            self.pending_bytes = self.pending_bytes.saturating_sub(u64::from(len));
+        }
+    }
+}
+
+const fn fragment(flags: SlotFlags) -> SlotFlags {
+    SlotFlags::from_bits(flags.bits() & SlotFlags::MORE_FRAGMENTS.bits())
+}
