@@ -207,6 +207,8 @@ fn feed(m: &Metrics) {
         rx_kernel_drops: n + 3,
         tx_frames: n + 4,
         tx_errors: n + 5,
+        tx_stalls: n + 6,
+        lost_restart: n + 7,
     };
     m.update_ports([(port(50), true), (port(60), false)]);
     m.set_controller(ControllerState::Stale);
@@ -263,6 +265,8 @@ fn every_counter_reaches_its_series() {
         ("port_lost_frames_total{interface=\"packet:a\",cause=\"no_buffer\"}".into(), 51.0),
         ("port_lost_frames_total{interface=\"packet:a\",cause=\"oversize\"}".into(), 52.0),
         ("port_lost_frames_total{interface=\"packet:a\",cause=\"kernel\"}".into(), 53.0),
+        ("port_lost_frames_total{interface=\"packet:a\",cause=\"restart\"}".into(), 57.0),
+        ("port_transmit_stalls_total{interface=\"packet:b\"}".into(), 66.0),
         ("port_sent_frames_total{interface=\"packet:a\"}".into(), 54.0),
         ("port_send_errors_total{interface=\"packet:a\"}".into(), 55.0),
         ("controller_state{state=\"stale\"}".into(), 1.0),

@@ -40,20 +40,19 @@ pub(super) fn keeper(args: &KeeperArgs) -> Result<(), Failure> {
     let server = Server::listen(&path)?;
     let names = [config.left.to_string(), config.right.to_string()];
     let options = netmap::options(&config, FramePlan::new(&config));
-    let (kept, mode) = Kept::open(&Netmap::real(), [&names[0], &names[1]], &options)?;
+    let (kept, mode) = Kept::open(&Netmap::real(), [&names[0], &names[1]], options)?;
     netmap::tell(&mode);
     let record = serde_json::to_value(kept.record()).map_err(|e| Failure::new(Exit::Internal, e))?;
     let offer = Offer { ports: names, record, fds: kept.fds().to_vec() };
     info!(socket = %path.display(), left = %config.left, right = %config.right, "keeping");
     let tenant = server.serve(&offer, &stop, |event| tell(&kept, &event))?;
     drop((offer, server));
-    match tenant {
-        Some(pid) => warn!(pid, "a data plane still has the ports: they close when it ends"),
-        None => {
-            let restart = kept.close()?;
-            info!(buffers = restart.free, "ports closed");
-        }
+    if let Some(pid) = tenant {
+        warn!(pid, "a data plane still has the ports: they close when it ends");
+        return Ok(());
     }
+    let restart = kept.close()?;
+    info!(buffers = restart.free, "ports closed");
     Ok(())
 }
 

@@ -62,7 +62,7 @@ pub(super) fn open(config: &Config, plan: FramePlan) -> Result<(NetmapPort, Opti
     let netmap = Netmap::real();
     let names = [config.left.to_string(), config.right.to_string()];
     let Some(path) = &config.runtime.keeper else {
-        let (port, mode) = NetmapPort::open(&netmap, [&names[0], &names[1]], &options(config, plan))?;
+        let (port, mode) = NetmapPort::open(&netmap, [&names[0], &names[1]], options(config, plan))?;
         tell(&mode);
         return Ok((port, None));
     };

@@ -19,9 +19,9 @@ struct Request {
 #[cfg(target_os = "linux")]
 mod abi {
     pub(super) const REST: usize = 5;
-    pub(super) const GET_FLAGS: u64 = libc::SIOCGIFFLAGS as u64;
-    pub(super) const SET_FLAGS: u64 = libc::SIOCSIFFLAGS as u64;
-    pub(super) const GET_MTU: u64 = libc::SIOCGIFMTU as u64;
+    pub(super) const GET_FLAGS: u64 = libc::SIOCGIFFLAGS;
+    pub(super) const SET_FLAGS: u64 = libc::SIOCSIFFLAGS;
+    pub(super) const GET_MTU: u64 = libc::SIOCGIFMTU;
     /// As the user set it, in the low half.
     pub(super) const PROMISCUOUS: (u16, u16) = (libc::IFF_PROMISC as u16, 0);
 }

@@ -82,7 +82,7 @@ impl Kept {
     pub fn open(
         netmap: &Netmap,
         names: [&str; 2],
-        options: &NetmapOptions,
+        options: NetmapOptions,
     ) -> Result<(Self, PairMode), PortError> {
         let opened = open::open(netmap, names, options)?;
         for (port, spec) in opened.ports.iter().zip(&opened.specs) {

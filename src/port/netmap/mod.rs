@@ -66,7 +66,7 @@ impl NetmapPort {
     pub fn open(
         netmap: &Netmap,
         names: [&str; 2],
-        options: &NetmapOptions,
+        options: NetmapOptions,
     ) -> Result<(Self, PairMode), PortError> {
         let opened = open::open(netmap, names, options)?;
         let mode = opened.mode();
@@ -177,9 +177,8 @@ impl PortPair for NetmapPort {
 
     fn flush(&mut self, now: Instant) -> Result<(), PortError> {
         let held = self.held();
-        if let Some(board) = &mut self.board {
-            let region = self.halves.as_ref().map(|halves| halves[0].port.region());
-            region.into_iter().for_each(|region| board.write(region, held as u64));
+        if let (Some(board), Some([left, _])) = (&mut self.board, &self.halves) {
+            board.write(left.port.region(), held as u64);
         }
         for half in self.parts().0 {
             half.flush(now)?;

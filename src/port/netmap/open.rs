@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use l4sd_host::Link;
-use l4sd_netmap::{AdapterMode, Buffer, Error, Netmap, Options, Port, PortName, Rings};
+use l4sd_netmap::{AdapterMode, Buffer, Error, Netmap, Options, Port, PortName, Rings, RxRing, TxRing};
 
 use crate::port::PortError;
 
@@ -13,6 +13,8 @@ use crate::port::PortError;
 const L2_HEADER: u32 = 14 + 2 * 4;
 /// Buffers beyond what the queues hold: a batch in the caller's hands on each side, and the keeper's note.
 const BATCHES: u32 = 2 * 256 + 1;
+/// Slots in a ring of a port that opening it makes (VALE, pipes): enough for two breaths, and not a second queue.
+const SLOTS: u32 = 512;
 /// With fewer extra buffers than this a pair is not worth opening.
 const LEAST: u32 = 64;
 /// Many NICs reset when they enter netmap mode; the link is given this long to come back.
@@ -87,8 +89,8 @@ impl Opened {
             rings: self.ports.each_ref().map(|port| {
                 let (rx, tx) = port.rings();
                 [
-                    (rx.len(), rx.first().map_or(0, |r| r.slots())),
-                    (tx.len(), tx.first().map_or(0, |r| r.slots())),
+                    (rx.len(), rx.first().map_or(0, RxRing::slots)),
+                    (tx.len(), tx.first().map_or(0, TxRing::slots)),
                 ]
             }),
             extra: (granted, self.asked),
@@ -98,14 +100,14 @@ impl Opened {
 }
 
 /// Opens both ports, in one memory if they can share it.
-pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: &NetmapOptions) -> Result<Opened, PortError> {
+pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: NetmapOptions) -> Result<Opened, PortError> {
     let parsed = [parse(names[0])?, parse(names[1])?];
     let adapters = netmap.adapter_mode();
     for (name, spec) in parsed.iter().zip(names) {
         refuse_emulation(name, spec, adapters, options.emulated)?;
     }
     let asked = options.held + BATCHES;
-    let wish = Options { extra_buffers: asked, exclusive: true, ..Options::default() };
+    let wish = Options { extra_buffers: asked, exclusive: true, slots: SLOTS, mem_id: None };
     let mut left = netmap.open(&parsed[0], &wish).map_err(|e| port_error(names[0], e))?;
     let mem_id = Some(left.registered().mem_id);
     let sharing = Options { extra_buffers: 0, mem_id, ..wish };
@@ -144,7 +146,7 @@ pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: &NetmapOptions) -
 }
 
 /// What must hold before frames may be expected.
-fn prepare(opened: &mut Opened, options: &NetmapOptions) -> Result<(), PortError> {
+fn prepare(opened: &mut Opened, options: NetmapOptions) -> Result<(), PortError> {
     for (at, port) in opened.ports.iter().enumerate() {
         let spec = &opened.specs[at];
         if let Rings::OneNic(_) | Rings::OneHost(_) = port.name().rings() {
@@ -176,7 +178,7 @@ fn prepare(opened: &mut Opened, options: &NetmapOptions) -> Result<(), PortError
     Ok(())
 }
 
-pub(super) fn no_memory(spec: &str, granted: usize, options: &NetmapOptions) -> PortError {
+pub(super) fn no_memory(spec: &str, granted: usize, options: NetmapOptions) -> PortError {
     let reason = format!(
         "netmap granted {granted} of {} extra buffers: raise dev.netmap.buf_num (`sysctl dev.netmap.buf_num=...`; \
          Linux: /sys/module/netmap/parameters/buf_num) while no netmap port is open",
@@ -337,5 +339,52 @@ pub(super) fn port_error(spec: &str, error: Error) -> PortError {
             let rest = text.strip_prefix(&named).map(|rest| rest.trim_start_matches([':', ' ']).to_owned());
             PortError::Interface { port, reason: rest.unwrap_or(text) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mtu_that_fits_no_buffer_is_refused_with_both_fixes() {
+        assert!(check_mtu("netmap:em0", "em0", 2026, 2048).is_ok());
+        let message = check_mtu("netmap:em0", "em0", 9000, 2048).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "netmap:em0: a MTU of 9000 does not fit netmap's buffers of 2048 bytes: `sysctl dev.netmap.buf_size=9216` \
+             (Linux: /sys/module/netmap/parameters/buf_size) while no netmap port is open, or `ifconfig em0 mtu 2026`"
+        );
+    }
+
+    #[test]
+    fn pseudo_interfaces_of_freebsd_are_known_by_name() {
+        for (name, kind) in [
+            ("lagg0", Some("lagg")),
+            ("vlan100", Some("vlan")),
+            ("em0.100", Some("vlan")),
+            ("epair0a", Some("epair")),
+            ("bridge0", Some("bridge")),
+            ("em0", None),
+            ("vtnet1", None),
+            ("ix0", None),
+        ] {
+            assert_eq!(bsd_pseudo(name), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn emulation_is_refused_unless_it_is_allowed() {
+        let refused = |adapters, allowed| {
+            let name = "netmap:em0".parse().unwrap();
+            refuse_emulation(&name, "netmap:em0", adapters, allowed).err().map(|e| e.to_string())
+        };
+        let message = refused(Some(AdapterMode::Emulated), false).unwrap();
+        assert!(message.contains("netmap_emulated = true") && message.contains("admode is 2"), "{message}");
+        assert_eq!(refused(Some(AdapterMode::Emulated), true), None);
+        assert_eq!(refused(Some(AdapterMode::Native), false), None);
+        assert_eq!(refused(Some(AdapterMode::Best), false), None);
+        let vale = "vale0:1".parse().unwrap();
+        assert!(refuse_emulation(&vale, "vale0:1", Some(AdapterMode::Emulated), false).is_ok());
     }
 }

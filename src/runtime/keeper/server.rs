@@ -101,9 +101,8 @@ impl Server {
         let mut before = None;
         while !stop.load(Ordering::Relaxed) {
             let (arrival, news) = self.wait(tenant.as_ref()).map_err(|e| KeeperError::talk(&self.path, e))?;
-            if let (Some(t), true) = (&mut tenant, news)
-                && let Some(ending) = t.ending()
-            {
+            if let (Some(t), true) = (&mut tenant, news) {
+                let ending = t.ending();
                 tell(Event::Returned { pid: t.pid, ending });
                 before = Some(ending);
                 tenant = None;
@@ -145,11 +144,11 @@ impl Drop for Server {
 }
 
 impl Tenant {
-    /// How the data plane ended, if what it has sent is its end.
-    fn ending(&mut self) -> Option<Ending> {
+    /// How the data plane ended, which has sent its last word or has hung up.
+    fn ending(&mut self) -> Ending {
         match wire::receive::<Farewell>(&mut self.stream) {
-            Ok(Some((Farewell::Done, _))) => Some(Ending::Clean),
-            Ok(None) | Err(_) => Some(Ending::Abrupt),
+            Ok(Some((Farewell::Done, _))) => Ending::Clean,
+            Ok(None) | Err(_) => Ending::Abrupt,
         }
     }
 }
