@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::port::Port;
 use crate::region::Buffer;
-use crate::ring::{RingId, Shared, SlotFlags};
+use crate::ring::{RingId, RxRing, Shared, SlotFlags, TxRing};
 
 /// A slot and what is in it.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -40,7 +40,7 @@ impl Port {
     /// Every slot of every bound ring.
     pub fn slots_census(&self) -> impl Iterator<Item = SlotRef> + '_ {
         let (rx, tx) = self.rings();
-        let rings = rx.iter().map(|ring| ring.shared()).chain(tx.iter().map(|ring| ring.shared()));
+        let rings = rx.iter().map(RxRing::shared).chain(tx.iter().map(TxRing::shared));
         rings.flat_map(|ring| {
             let (head, tail) = (ring.read_head(), ring.read_tail());
             let owned = ring.space(head, tail);
@@ -66,7 +66,7 @@ impl Port {
 
     fn ring_of(&self, id: RingId) -> Option<&Shared> {
         let (rx, tx) = self.rings();
-        let mut all = rx.iter().map(|ring| ring.shared()).chain(tx.iter().map(|ring| ring.shared()));
+        let mut all = rx.iter().map(RxRing::shared).chain(tx.iter().map(TxRing::shared));
         all.find(|ring| ring.id() == id)
     }
 }

@@ -146,3 +146,51 @@ impl RxRing {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use crate::model::{Line, Model, NicConfig};
+    use crate::{NotTaken, Options, SlotFault};
+
+    #[test]
+    fn a_ring_that_the_kernel_set_back_is_noticed_and_goes_on() {
+        let model = Model::default();
+        let outside = model.nic("em0", NicConfig::default());
+        let mut port = model.netmap().open(&"em0".parse().unwrap(), &Options::default()).unwrap();
+        let slots = port.rx(0).slots();
+        port.rx(0).shared().publish(slots + 7, slots + 7);
+        port.rx(0).published = slots + 7;
+        model.kernel().rx_sync(port.fd()).unwrap();
+        port.rx(0).refresh();
+        assert_eq!((model.damaged() > 0, port.rx(0).resets()), (true, 1));
+        assert!(outside.inject(Line::Nic(0), &[7; 60]));
+        port.rx_sync().unwrap();
+        assert_eq!(port.rx(0).bytes(), Some(&[7; 60][..]));
+        assert_eq!(port.rx(0).resets(), 1);
+    }
+
+    #[test]
+    fn an_index_that_this_process_holds_becomes_no_second_token() {
+        let model = Model::default();
+        let outside = model.nic("em0", NicConfig::default());
+        let options = Options { extra_buffers: 4, ..Options::default() };
+        let mut port = model.netmap().open(&"em0".parse().unwrap(), &options).unwrap();
+        let mut spares = port.take_extra().unwrap();
+        let held = spares[0].index();
+        for (index, fault) in [
+            (held, SlotFault::Duplicate(held)),
+            (1, SlotFault::OutOfRange(1)),
+            (1 << 30, SlotFault::OutOfRange(1 << 30)),
+        ] {
+            assert!(outside.inject(Line::Nic(0), &[7; 60]));
+            port.rx_sync().unwrap();
+            let (head, _) = port.rx(0).head_and_tail();
+            port.rx(0).shared().store_index(head, index);
+            assert_eq!(port.rx(0).bytes(), None);
+            let spare = spares.pop().unwrap();
+            let spare_index = spare.index();
+            assert_eq!(port.rx(0).take(spare), Err(NotTaken::Repaired(fault)));
+            assert_eq!(port.rx(0).shared().read_slot(head).index, spare_index);
+        }
+    }
+}
