@@ -44,7 +44,15 @@ pub struct NicConfig {
 impl Default for NicConfig {
     /// One ring each way, 16 slots, one host ring pair, native, region 1.
     fn default() -> Self {
-        Self { tx_rings: 1, rx_rings: 1, host_tx_rings: 1, host_rx_rings: 1, slots: 16, native: true, mem_id: 1 }
+        Self {
+            tx_rings: 1,
+            rx_rings: 1,
+            host_tx_rings: 1,
+            host_rx_rings: 1,
+            slots: 16,
+            native: true,
+            mem_id: 1,
+        }
     }
 }
 

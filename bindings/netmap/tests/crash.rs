@@ -46,7 +46,8 @@ fn forward(world: &mut World, rounds: u32) {
 }
 
 fn indices(ports: &[Port; 2], spares: &[Buffer]) -> Vec<u32> {
-    let mut all: Vec<u32> = ports.iter().flat_map(|port| port.slots_census().map(|slot| slot.index)).collect();
+    let mut all: Vec<u32> =
+        ports.iter().flat_map(|port| port.slots_census().map(|slot| slot.index)).collect();
     all.extend(spares.iter().map(Buffer::index));
     all.sort_unstable();
     all

@@ -73,7 +73,8 @@ fn fewer_extra_buffers_are_granted_than_were_asked_for() {
 #[test]
 fn unequal_numbers_of_rings_and_host_rings_are_told_apart() {
     let model = Model::default();
-    let config = NicConfig { tx_rings: 2, rx_rings: 3, host_tx_rings: 2, host_rx_rings: 1, ..NicConfig::default() };
+    let config =
+        NicConfig { tx_rings: 2, rx_rings: 3, host_tx_rings: 2, host_rx_rings: 1, ..NicConfig::default() };
     let em0 = model.nic("em0", config);
     let netmap = model.netmap();
     let mut port = open(&netmap, "em0*", 0);
@@ -101,7 +102,11 @@ fn unequal_numbers_of_rings_and_host_rings_are_told_apart() {
     drop(port);
     let mut port = open(&netmap, "em0-2", 0);
     assert_eq!((port.tx_rings(), port.rx_rings()), (1, 1));
-    assert_eq!((port.rx(0).id().index, port.tx(0).id().index), (2, 0), "no transmit ring 2: the first is used");
+    assert_eq!(
+        (port.rx(0).id().index, port.tx(0).id().index),
+        (2, 0),
+        "no transmit ring 2: the first is used"
+    );
     drop(port);
     let port = open(&netmap, "em0/R", 0);
     assert_eq!((port.tx_rings(), port.rx_rings()), (0, 3));
@@ -126,7 +131,8 @@ fn ports_of_a_switch_have_memory_of_their_own_and_frames_are_copied() {
     }
     let mut spare = a.take_extra().unwrap();
     let foreign = spare.pop().unwrap();
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| b.tx(0).put(foreign, 60, SlotFlags::NONE)));
+    let outcome =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| b.tx(0).put(foreign, 60, SlotFlags::NONE)));
     assert!(outcome.is_err(), "a buffer of another region opens nothing");
 }
 
@@ -207,7 +213,11 @@ fn waiting_ends_with_a_frame_with_room_or_with_the_time() {
     assert_eq!(Port::wait([(&mut right, write)], Duration::ZERO).unwrap(), [Ready { write: true, ..none }]);
     assert_eq!((right.tx(0).space(), right.tx(0).pending_slots()), (2, 13));
     right.tx(0).set_wakeup(2);
-    assert_eq!(Port::wait([(&mut right, write)], Duration::ZERO).unwrap(), [none], "two are there, more are wanted");
+    assert_eq!(
+        Port::wait([(&mut right, write)], Duration::ZERO).unwrap(),
+        [none],
+        "two are there, more are wanted"
+    );
 
     em1.faults(|faults| faults.stopped = true);
     assert_eq!(Port::wait([(&mut right, read)], Duration::ZERO).unwrap(), [Ready { error: true, ..none }]);

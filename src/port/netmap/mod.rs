@@ -39,6 +39,11 @@ impl Frame {
     pub fn index(&self) -> u32 {
         self.buffer.index()
     }
+
+    /// Which memory it is in: 1 if it came from a right port that shares none with the left, else 0.
+    pub fn memory(&self) -> usize {
+        usize::from(self.pool)
+    }
 }
 
 /// Two netmap ports.

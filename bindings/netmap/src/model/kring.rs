@@ -90,7 +90,12 @@ impl Kring {
         // first <= head <= cur <= last, round the ring.
         let inside = |x: u32| x < self.slots;
         let way = |to: u32| sys::ring_space(self.slots, first, to);
-        if !inside(head) || !inside(cur) || way(head) > way(last) || way(cur) > way(last) || way(cur) < way(head) {
+        if !inside(head)
+            || !inside(cur)
+            || way(head) > way(last)
+            || way(cur) > way(last)
+            || way(cur) < way(head)
+        {
             return Err(Damaged);
         }
         if tail != self.rtail {

@@ -223,7 +223,10 @@ impl Memory {
         self.write(offset, short);
         let [tx, host_tx, rx, host_rx] = counts;
         self.write32(offset + offset_of!(netmap_if, ni_version), sys::NETMAP_API);
-        self.write32(offset + offset_of!(netmap_if, ni_flags), if self.private { sys::NI_PRIV_MEM } else { 0 });
+        self.write32(
+            offset + offset_of!(netmap_if, ni_flags),
+            if self.private { sys::NI_PRIV_MEM } else { 0 },
+        );
         self.write32(offset + offset_of!(netmap_if, ni_tx_rings), tx);
         self.write32(offset + offset_of!(netmap_if, ni_rx_rings), rx);
         self.write32(offset + offset_of!(netmap_if, ni_host_tx_rings), host_tx);

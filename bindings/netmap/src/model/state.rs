@@ -94,7 +94,8 @@ impl State {
 
     fn add(&mut self, name: &str, kind: Kind, memory: usize, counts: [u16; 4], slots: [u32; 2]) -> usize {
         let [tx, rx, host_tx, host_rx] = counts;
-        let rings = |transmit: bool, count: u16, slots| (0..count).map(|_| Kring::new(transmit, slots)).collect();
+        let rings =
+            |transmit: bool, count: u16, slots| (0..count).map(|_| Kring::new(transmit, slots)).collect();
         self.adapters.push(Adapter {
             name: name.to_owned(),
             kind,
@@ -173,7 +174,8 @@ impl State {
 
     /// Ends the registrations whose descriptors are all closed.
     pub(super) fn reap(&mut self) {
-        let dead: Vec<u64> = self.opens.iter().filter(|(_, open)| hung_up(&open.alive)).map(|(id, _)| *id).collect();
+        let dead: Vec<u64> =
+            self.opens.iter().filter(|(_, open)| hung_up(&open.alive)).map(|(id, _)| *id).collect();
         for identity in dead {
             if let Some(bound) = self.opens.remove(&identity).and_then(|open| open.bound) {
                 self.unregister(&bound);
@@ -267,7 +269,9 @@ impl State {
     fn adapter(&mut self, name: &str, wanted: Option<usize>, body: &nmreq_register) -> Result<usize, i32> {
         if let Some(at) = self.find(name) {
             let adapter = &mut self.adapters[at];
-            if adapter.kind == (Kind::Nic { native: false }) && self.system.adapter_mode == AdapterMode::Native {
+            if adapter.kind == (Kind::Nic { native: false })
+                && self.system.adapter_mode == AdapterMode::Native
+            {
                 return Err(libc::EOPNOTSUPP);
             }
             if let (0, Some(memory), Kind::Nic { .. }) = (adapter.opens, wanted, &adapter.kind) {
@@ -339,7 +343,11 @@ impl State {
         Some(())
     }
 
-    fn create_interface(&mut self, at: usize, ranges: &[core::ops::Range<usize>; 2]) -> Option<(usize, usize)> {
+    fn create_interface(
+        &mut self,
+        at: usize,
+        ranges: &[core::ops::Range<usize>; 2],
+    ) -> Option<(usize, usize)> {
         let adapter = &self.adapters[at];
         let host = adapter.host().map(|n| n.max(1));
         let counts = [adapter.own[TX], host[TX], adapter.own[RX], host[RX]];
@@ -385,7 +393,11 @@ impl State {
             for ring in self.adapters[at].rings.iter_mut().flatten() {
                 // What is the kernel's here is in the program's part at the other end; the slot that a transmit ring
                 // never uses is in no such part.
-                let (from, to) = if ring.transmit { (ring.hwcur, ring.next(ring.pipe_tail)) } else { (ring.hwcur, ring.pipe_tail) };
+                let (from, to) = if ring.transmit {
+                    (ring.hwcur, ring.next(ring.pipe_tail))
+                } else {
+                    (ring.hwcur, ring.pipe_tail)
+                };
                 let mut slots = ring.range(from, to);
                 if ring.transmit && from == to {
                     slots = (0..ring.slots).collect();
@@ -455,7 +467,8 @@ impl State {
 
     /// A learning switch: to the port that sent from the destination address, else to all others.
     fn switch(&mut self, from: usize, switch: &str, frames: &[Vec<u8>]) {
-        let address = |frame: &[u8], at: usize| frame.get(at..at + 6).and_then(|a| <[u8; 6]>::try_from(a).ok());
+        let address =
+            |frame: &[u8], at: usize| frame.get(at..at + 6).and_then(|a| <[u8; 6]>::try_from(a).ok());
         let on_it = |adapter: &Adapter| matches!(&adapter.kind, Kind::Vale { switch: s } if s == switch);
         for frame in frames {
             if let Some(source) = address(frame, 6) {

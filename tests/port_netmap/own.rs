@@ -1,0 +1,216 @@
+//! What the contract does not ask of other ports.
+
+use l4sd::port::netmap::{NetmapOptions, NetmapPort};
+use l4sd::port::{PortError, PortPair, Side};
+use l4sd::time::{Instant, Span};
+use l4sd_netmap::AdapterMode;
+use l4sd_netmap::model::{Line, Model, NicConfig, Outside, TxMode};
+
+use super::audited::Audited;
+use super::suite::{number, numbered};
+
+const NAMES: [&str; 2] = ["netmap:em0", "netmap:em1"];
+
+fn small(held: u32) -> NetmapOptions {
+    NetmapOptions { held, emulated: false }
+}
+
+fn system(config: NicConfig) -> (Model, [Outside; 2]) {
+    let model = Model::default();
+    let outsides = ["em0", "em1"].map(|name| model.nic(name, config));
+    (model, outsides)
+}
+
+fn opened(config: NicConfig) -> (Model, [Outside; 2], Audited) {
+    let (model, outsides) = system(config);
+    let (port, _) = NetmapPort::open(&model.netmap(), NAMES, small(0)).expect("the model opens");
+    (model, outsides, Audited::new(port))
+}
+
+fn refusal(model: &Model, names: [&str; 2], options: NetmapOptions) -> PortError {
+    NetmapPort::open(&model.netmap(), names, options).expect_err("is refused")
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::ZERO + Span::from_millis(ms)
+}
+
+#[test]
+fn without_spares_the_ring_is_emptied_and_the_drops_are_counted() {
+    let (_model, [left, _], mut port) = opened(NicConfig { slots: 64, ..NicConfig::default() });
+    let spares = port.census().spare;
+    let (mut held, mut batch, mut injected) = (Vec::new(), Vec::new(), 0);
+    while held.len() < spares {
+        for _ in 0..32 {
+            injected += 1;
+            assert!(left.inject(Line::Nic(0), &numbered(injected, 60, &[])));
+        }
+        port.recv(Side::Left, 64, &mut batch).expect("recv");
+        held.append(&mut batch);
+        port.census();
+    }
+    let before = port.counters(Side::Left).rx_no_buffer;
+    for n in 0..32 {
+        assert!(left.inject(Line::Nic(0), &numbered(9000 + n, 60, &[])), "the ring was emptied, so {n} fits");
+    }
+    port.recv(Side::Left, 1, &mut batch).expect("recv");
+    assert!(batch.is_empty());
+    assert_eq!(port.counters(Side::Left).rx_no_buffer, before + 32, "all of them, whatever the budget");
+    port.recycle(held.pop().expect("many"));
+    left.inject(Line::Nic(0), &numbered(9999, 60, &[]));
+    port.recv(Side::Left, 64, &mut batch).expect("recv");
+    assert_eq!(
+        batch.iter().filter_map(|f| number(port.bytes(f))).collect::<Vec<_>>(),
+        [9999],
+        "nothing old was left"
+    );
+    port.census();
+}
+
+#[test]
+fn rings_of_a_port_are_served_in_turn() {
+    let config = NicConfig { rx_rings: 3, slots: 64, ..NicConfig::default() };
+    let (_model, [left, right], mut port) = opened(config);
+    for ring in 0..3_u16 {
+        for n in 0..10 {
+            left.inject(Line::Nic(ring), &numbered(u32::from(ring) * 100 + n, 60, &[]));
+        }
+    }
+    let mut seen = Vec::new();
+    for round in 0..3 {
+        let mut batch = Vec::new();
+        port.recv(Side::Left, 10, &mut batch).expect("recv");
+        let rings: Vec<u32> = batch.iter().filter_map(|f| number(port.bytes(f))).map(|n| n / 100).collect();
+        assert_eq!(rings, [round; 10], "each ring comes first once");
+        seen.extend(batch);
+    }
+    for frame in seen {
+        port.send(Side::Right, frame, at(0)).expect("room");
+    }
+    port.flush(at(0)).expect("flush");
+    assert_eq!(right.collect(Line::Nic(0)).len(), 30, "one transmit ring carries all");
+    port.census();
+}
+
+#[test]
+fn errors_of_the_driver_and_chains_are_dropped_and_counted() {
+    let (_model, [left, _], mut port) = opened(NicConfig { slots: 64, ..NicConfig::default() });
+    left.faults(|f| (f.zero_length, f.fragments) = (2, true));
+    for (seq, len) in [(1, 60), (2, 60), (3, 60), (4, 5000), (5, 60), (6, 4096), (7, 60)] {
+        assert!(left.inject(Line::Nic(0), &numbered(seq, len, &[])), "{seq}");
+    }
+    let mut batch = Vec::new();
+    port.recv(Side::Left, 64, &mut batch).expect("recv");
+    assert_eq!(batch.iter().filter_map(|f| number(port.bytes(f))).collect::<Vec<_>>(), [3, 5, 7]);
+    let counters = port.counters(Side::Left);
+    assert_eq!((counters.rx_kernel_drops, counters.rx_oversize, counters.rx_frames), (2, 2, 3));
+    batch.drain(..).for_each(|frame| port.recycle(frame));
+    port.census();
+}
+
+#[test]
+fn bytes_are_pending_until_the_nic_has_sent_them_and_a_stall_is_counted_once() {
+    let (_model, [left, right], mut port) = opened(NicConfig { slots: 64, ..NicConfig::default() });
+    right.faults(|f| f.tx = TxMode::Manual);
+    let mut batch = Vec::new();
+    for n in 1..=4 {
+        left.inject(Line::Nic(0), &numbered(n, 100, &[]));
+    }
+    port.recv(Side::Left, 64, &mut batch).expect("recv");
+    for frame in batch.drain(..) {
+        port.send(Side::Right, frame, at(0)).expect("room");
+    }
+    assert_eq!(port.tx_pending_bytes(Side::Right), 400);
+    port.flush(at(1)).expect("flush");
+    assert_eq!((port.tx_pending_bytes(Side::Right), port.tx_room(Side::Right)), (400, 59));
+    assert_eq!(port.next_deadline(), Some(at(10)), "a stall is looked for");
+    right.complete(Line::Nic(0), 3);
+    port.flush(at(2)).expect("flush");
+    assert_eq!((port.tx_pending_bytes(Side::Right), port.tx_room(Side::Right)), (100, 62), "forced to look");
+    for ms in [11, 12, 22, 33] {
+        port.flush(at(ms)).expect("flush");
+    }
+    assert_eq!(port.counters(Side::Right).tx_stalls, 1, "one stall however long");
+    right.complete(Line::Nic(0), 1);
+    port.flush(at(40)).expect("flush");
+    assert_eq!((port.tx_pending_bytes(Side::Right), port.next_deadline()), (0, None));
+    assert_eq!(right.collect(Line::Nic(0)).len(), 4);
+    port.census();
+}
+
+#[test]
+fn a_port_that_stops_names_itself() {
+    let (_model, [left, _], mut port) = opened(NicConfig::default());
+    left.faults(|f| f.stopped = true);
+    let message = port.recv(Side::Left, 1, &mut Vec::new()).unwrap_err().to_string();
+    assert!(message.starts_with("netmap:em0: "), "{message}");
+    assert!(message.contains("gone"), "{message}");
+}
+
+#[test]
+fn every_buffer_goes_back_when_the_pair_is_dropped() {
+    let (model, [left, _], mut port) = opened(NicConfig::default());
+    let mut batch = Vec::new();
+    for n in 0..10 {
+        left.inject(Line::Nic(0), &numbered(n, 60, &[]));
+    }
+    port.recv(Side::Left, 64, &mut batch).expect("recv");
+    for frame in batch {
+        port.send(Side::Right, frame, at(0)).expect("room");
+    }
+    port.flush(at(0)).expect("flush");
+    assert!(model.audit(1).free < model.audit(1).total);
+    drop(port);
+    let audit = model.audit(1);
+    assert_eq!((audit.free, audit.freed_twice), (audit.total, Vec::new()));
+    assert_eq!(model.damaged(), 0);
+}
+
+#[test]
+fn what_cannot_be_opened_says_why_in_one_line_and_leaves_nothing_behind() {
+    let (model, _outsides) = system(NicConfig::default());
+    let all = model.audit(1).free;
+    let check = |error: PortError, parts: &[&str]| {
+        let message = error.to_string();
+        for part in parts {
+            assert!(message.contains(part), "{message} does not say {part}");
+        }
+        assert!(!message.contains('\n'));
+        assert_eq!(model.audit(1).free, all, "nothing leaks: {message}");
+    };
+    check(refusal(&model, ["netmap:em0", "netmap:em7"], small(0)), &["netmap:em7", "there"]);
+    check(refusal(&model, ["netmap:em0*", "netmap:em1"], small(0)), &["two ports"]);
+    check(refusal(&model, ["netmap:em0/R", "netmap:em1"], small(0)), &["both directions"]);
+    model.system(|s| s.extra_at_most = 10);
+    check(refusal(&model, NAMES, small(1000)), &["granted 10 of 1513", "dev.netmap.buf_num"]);
+    model.system(|s| s.extra_at_most = u32::MAX);
+    model.system(|s| s.adapter_mode = AdapterMode::Emulated);
+    check(refusal(&model, NAMES, small(0)), &["emulated", "netmap_emulated = true", "dev.netmap.admode"]);
+    drop(
+        NetmapPort::open(&model.netmap(), NAMES, NetmapOptions { held: 0, emulated: true }).expect("allowed"),
+    );
+    model.system(|s| s.adapter_mode = AdapterMode::Best);
+    model.system(|s| s.open_error = Some(2));
+    check(refusal(&model, NAMES, small(0)), &["`kldload netmap`", "`modprobe netmap`"]);
+    model.system(|s| s.open_error = Some(13));
+    let denied = refusal(&model, NAMES, small(0));
+    assert!(matches!(denied, PortError::Privilege { .. }));
+    check(denied, &["root", "devfs"]);
+    model.system(|s| s.open_error = None);
+    model.system(|s| s.api = (11, 13));
+    check(refusal(&model, NAMES, small(0)), &["API 14"]);
+    model.system(|s| s.api = (14, 15));
+
+    let netmap = model.netmap();
+    let (first, _) = NetmapPort::open(&netmap, NAMES, small(0)).expect("opens");
+    let busy = refusal(&model, NAMES, small(0)).to_string();
+    assert!(busy.starts_with("netmap:em0: ") && busy.contains("in use"), "{busy}");
+    drop(first);
+    assert_eq!(model.audit(1).free, all);
+
+    let rings = NicConfig { rx_rings: 4, tx_rings: 4, ..NicConfig::default() };
+    let many = Model::default();
+    let (_em0, _em1) = (many.nic("em0", rings), many.nic("em1", rings));
+    let one = refusal(&many, ["netmap:em0-1", "netmap:em1"], small(0)).to_string();
+    assert!(one.contains("one of 4 rings"), "{one}");
+}
