@@ -41,7 +41,7 @@ fn without_spares_the_ring_is_emptied_and_the_drops_are_counted() {
     let spares = port.census().spare;
     let (mut held, mut batch, mut injected) = (Vec::new(), Vec::new(), 0);
     while held.len() < spares {
-        for _ in 0..32 {
+        for _ in 0..16 {
             injected += 1;
             assert!(left.inject(Line::Nic(0), &numbered(injected, 60, &[])));
         }
@@ -50,12 +50,12 @@ fn without_spares_the_ring_is_emptied_and_the_drops_are_counted() {
         port.census();
     }
     let before = port.counters(Side::Left).rx_no_buffer;
-    for n in 0..32 {
+    for n in 0..16 {
         assert!(left.inject(Line::Nic(0), &numbered(9000 + n, 60, &[])), "the ring was emptied, so {n} fits");
     }
     port.recv(Side::Left, 1, &mut batch).expect("recv");
     assert!(batch.is_empty());
-    assert_eq!(port.counters(Side::Left).rx_no_buffer, before + 32, "all of them, whatever the budget");
+    assert_eq!(port.counters(Side::Left).rx_no_buffer, before + 16, "all of them, whatever the budget");
     port.recycle(held.pop().expect("many"));
     left.inject(Line::Nic(0), &numbered(9999, 60, &[]));
     port.recv(Side::Left, 64, &mut batch).expect("recv");

@@ -203,11 +203,8 @@ fn attach(netmap: &Netmap, record: &Record, fds: [OwnedFd; 2]) -> Result<Attache
     let mut extra = [Vec::new(), Vec::new()];
     for (pool, recovered) in found.into_iter().enumerate() {
         let Some(recovered) = recovered else { continue };
-        let in_slots: usize = if record.shared {
-            ports.iter().map(|port| slots(port).count()).sum()
-        } else {
-            slots(&ports[pool]).count()
-        };
+        let sharing = if record.shared { &ports[..] } else { &ports[pool..=pool] };
+        let in_slots: usize = sharing.iter().map(open::slot_count).sum();
         let accounted = in_slots - recovered.foreign + recovered.spares.len();
         if recovered.foreign > 0 || accounted != pools[pool].len() {
             let reason = format!(

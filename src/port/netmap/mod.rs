@@ -217,7 +217,7 @@ impl PortPair for NetmapPort {
     }
 
     fn census(&self) -> Census {
-        let in_rings = self.both().iter().map(|half| keep::slots(&half.port).count()).sum();
+        let in_rings = self.both().iter().map(|half| open::slot_count(&half.port)).sum();
         let spare = self.spares.iter().map(Vec::len).sum();
         Census { total: in_rings + self.extra, spare, in_rings }
     }

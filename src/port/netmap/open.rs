@@ -241,6 +241,12 @@ fn check_mtu(spec: &str, interface: &str, mtu: u32, buffer: u32) -> Result<(), P
     Err(PortError::Interface { port: spec.to_owned(), reason })
 }
 
+/// Slots in all bound rings, each of which holds one buffer.
+pub(super) fn slot_count(port: &Port) -> usize {
+    let (rx, tx) = port.rings();
+    rx.iter().map(RxRing::slots).chain(tx.iter().map(TxRing::slots)).map(|n| n as usize).sum()
+}
+
 /// Waits for the link after a reset.
 fn wait_link(link: &Link, spec: &str) -> Result<(), PortError> {
     let mut sure = 0;
