@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn ioctl_numbers_are_those_of_both_systems() {
         let group = u32::from(b'i') << 8;
-        assert_eq!(NIOCCTRL, 0xc000_0000 | 88 << 16 | group + 151);
-        assert_eq!(freebsd::NIOCTXSYNC, 0x2000_0000 | group + 148);
-        assert_eq!(freebsd::NIOCRXSYNC, 0x2000_0000 | group + 149);
+        assert_eq!(NIOCCTRL, 0xc000_0000 + (88 << 16) + group + 151);
+        assert_eq!(freebsd::NIOCTXSYNC, 0x2000_0000 + group + 148);
+        assert_eq!(freebsd::NIOCRXSYNC, 0x2000_0000 + group + 149);
         let void = if cfg!(target_os = "freebsd") { 0x2000_0000 } else { 0 };
         assert_eq!((NIOCTXSYNC, NIOCRXSYNC), (void | 0x6994, void | 0x6995));
     }

@@ -22,7 +22,10 @@
 //!             Ok(completed) => spares.extend(completed),
 //!             Err(no_room) => spares.push(no_room),
 //!         },
-//!         Err(NotTaken::Empty(spare)) => break spares.push(spare),
+//!         Err(NotTaken::Empty(spare)) => {
+//!             spares.push(spare);
+//!             break;
+//!         }
 //!         Err(NotTaken::Repaired(_)) => (),
 //!     }
 //! }

@@ -76,6 +76,7 @@ pub enum TxMode {
 }
 
 /// Rules that the model breaks on purpose.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 pub struct Wrong {
     /// NS_BUF_CHANGED is not looked at: the NIC goes on with the old buffer.

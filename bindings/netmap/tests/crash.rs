@@ -5,7 +5,7 @@ mod common;
 use std::os::fd::OwnedFd;
 
 use common::{WIRE, World, frame};
-use l4sd_netmap::{Buffer, Port, Registered, crash, recover};
+use l4sd_netmap::{Buffer, NotTaken, Port, Registered, crash, recover};
 
 /// What a keeper holds: descriptors, registrations, the pool.
 struct Keeper {
@@ -53,6 +53,25 @@ fn indices(ports: &[Port; 2], spares: &[Buffer]) -> Vec<u32> {
     all
 }
 
+fn breath(ports: &mut [Port; 2], spares: &mut Vec<Buffer>) {
+    ports[0].rx_sync().unwrap();
+    while let Some(spare) = spares.pop() {
+        match ports[0].rx(0).take(spare) {
+            Ok(received) if received.len == 0 => spares.push(received.buffer),
+            Ok(received) => {
+                let completed = ports[1].tx(0).put(received.buffer, received.len, received.flags).unwrap();
+                spares.push(completed.unwrap());
+            }
+            Err(NotTaken::Empty(spare)) => {
+                spares.push(spare);
+                break;
+            }
+            Err(fault) => panic!("{fault:?}"),
+        }
+    }
+    ports[1].tx_sync().unwrap();
+}
+
 /// Everything that the successor must find, whenever the first process died.
 fn succeed(keeper: Keeper, model: &l4sd_netmap::model::Model, outside: &[l4sd_netmap::model::Outside; 2]) {
     let mut ports = keeper.hand_over(model);
@@ -62,25 +81,13 @@ fn succeed(keeper: Keeper, model: &l4sd_netmap::model::Model, outside: &[l4sd_ne
     let mut spares = recovered.spares;
     assert_eq!(indices(&ports, &spares), keeper.pool);
     let mut seen = outside[1].collect(WIRE);
-    for i in 0..3 {
-        outside[0].inject(WIRE, &frame(1000 + i, 60));
-    }
+    // Takes what the first process left in the ring, which gives its descriptors back.
+    breath(&mut ports, &mut spares);
     ports[0].rx_sync().unwrap();
-    while let Some(spare) = spares.pop() {
-        match ports[0].rx(0).take(spare) {
-            Ok(received) if received.len == 0 => spares.push(received.buffer),
-            Ok(received) => {
-                let completed = ports[1].tx(0).put(received.buffer, received.len, received.flags).unwrap();
-                spares.push(completed.unwrap());
-            }
-            Err(l4sd_netmap::NotTaken::Empty(spare)) => {
-                spares.push(spare);
-                break;
-            }
-            Err(fault) => panic!("{fault:?}"),
-        }
+    for i in 0..3 {
+        assert!(outside[0].inject(WIRE, &frame(1000 + i, 60)));
     }
-    ports[1].tx_sync().unwrap();
+    breath(&mut ports, &mut spares);
     seen.extend(outside[1].collect(WIRE));
     // Frames may be lost, but none is made up, sent twice, or late.
     let numbers: Vec<u32> = seen.iter().map(|f| u32::from_be_bytes(f[..4].try_into().unwrap())).collect();

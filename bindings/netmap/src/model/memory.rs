@@ -42,7 +42,7 @@ fn memfd(bytes: usize) -> io::Result<OwnedFd> {
     // SAFETY: `fd` was just returned by the kernel and nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: no pointers.
-    let rc = unsafe { libc::ftruncate(fd.as_raw_fd(), bytes as libc::off_t) };
+    let rc = unsafe { libc::ftruncate(fd.as_raw_fd(), bytes.cast_signed() as libc::off_t) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }
 
@@ -166,7 +166,7 @@ impl Memory {
             return None;
         }
         let offset = self.object(ring_bytes(slots))?;
-        let buf_ofs = (self.buffers_at - offset) as i64;
+        let buf_ofs = (self.buffers_at - offset).cast_signed() as i64;
         self.write(offset + offset_of!(netmap_ring, buf_ofs), &buf_ofs.to_ne_bytes());
         self.write32(offset + offset_of!(netmap_ring, num_slots), slots);
         self.write32(offset + offset_of!(netmap_ring, nr_buf_size), self.buffer_size);
@@ -232,7 +232,7 @@ impl Memory {
         self.write32(offset + offset_of!(netmap_if, ni_host_tx_rings), host_tx);
         self.write32(offset + offset_of!(netmap_if, ni_host_rx_rings), host_rx);
         for (i, ring) in rings.iter().enumerate() {
-            let relative = if *ring == 0 { 0 } else { (*ring as i64).wrapping_sub(offset as i64) };
+            let relative = if *ring == 0 { 0 } else { ring.wrapping_sub(offset).cast_signed() };
             self.write(offset + offset_of!(netmap_if, ring_ofs) + 8 * i, &relative.to_ne_bytes());
         }
         Some(offset)

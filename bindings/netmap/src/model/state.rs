@@ -379,10 +379,12 @@ impl State {
         }
         memory.extra_free(bound.nifp);
         memory.object_free(bound.nifp, bound.nifp_bytes);
-        if let Kind::Pipe { peer } = adapter.kind {
-            if adapter.opens == 0 && self.adapters[peer].opens == 0 {
-                self.delete_pipe([at, peer]);
-            }
+        let idle = adapter.opens == 0;
+        if let Kind::Pipe { peer } = adapter.kind
+            && idle
+            && self.adapters[peer].opens == 0
+        {
+            self.delete_pipe([at, peer]);
         }
     }
 
@@ -498,7 +500,8 @@ impl State {
             return Ready { error: true, ..ready };
         }
         for (dir, wanted) in [(TX, interest.write), (RX, interest.read)] {
-            if !wanted && !(dir == TX && bound.tx_poll) {
+            let flushes = dir == TX && bound.tx_poll;
+            if !(wanted || flushes) {
                 continue;
             }
             let mut found = false;
