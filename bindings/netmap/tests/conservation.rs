@@ -1,5 +1,7 @@
 //! Random work on two ports: after every step every buffer is in exactly one place, frames leave unchanged and in order.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{WIRE, World, frame};

@@ -1,11 +1,13 @@
 //! A process that dies before any one of its stores to shared memory, and one that goes on with its descriptors.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::os::fd::OwnedFd;
 
 use common::{WIRE, World, frame};
-use l4sd_netmap::{Buffer, NotTaken, Port, Registered, crash, recover};
+use l4sd_netmap::{Buffer, NotTaken, Port, Registered, SlotFlags, crash, recover};
 
 /// What a keeper holds: descriptors, registrations, the pool.
 struct Keeper {
@@ -33,12 +35,20 @@ impl Keeper {
     }
 }
 
-fn forward(world: &mut World, rounds: u32) {
+/// `copy`: as between two regions.
+fn forward(world: &mut World, rounds: u32, copy: bool) {
     for round in 0..rounds {
         for i in 0..3 {
             assert!(world.outside[0].inject(WIRE, &frame(round * 3 + i + 1, 60 + i as usize)));
         }
         world.ports[0].rx_sync().unwrap();
+        if copy {
+            while let Some(frame) = world.ports[0].rx(0).bytes().map(<[u8]>::to_vec) {
+                assert!(
+                    world.ports[1].tx(0).put_copy(&frame, SlotFlags::NONE) && world.ports[0].rx(0).skip()
+                );
+            }
+        }
         while world.take(0).unwrap() {}
         while world.put(1).unwrap() {}
         world.ports[1].tx_sync().unwrap();
@@ -108,27 +118,36 @@ fn succeed(keeper: Keeper, model: &l4sd_netmap::model::Model, outside: &[l4sd_ne
     assert_eq!(model.damaged(), 0);
 }
 
-#[test]
-fn whichever_store_is_the_last_the_next_process_finds_every_buffer() {
-    let mut stores = 0;
-    loop {
+/// How many stores the first process makes; it has died before each of them.
+fn every_store(copy: bool) -> u64 {
+    for stores in 0.. {
         let mut world = World::new(8, 8);
         let (model, outside, keeper) = (world.model.clone(), world.outside.clone(), Keeper::of(&world));
         let outcome = crash::at_store(stores, move || {
-            forward(&mut world, 2);
+            forward(&mut world, 2, copy);
             let World { ports: [left, right], spares, .. } = world;
             left.close(spares).unwrap();
             right.close([]).unwrap();
         });
         succeed(keeper, &model, &outside);
         if outcome.is_ok() {
-            break;
+            return stores;
         }
-        stores += 1;
     }
+    unreachable!()
+}
+
+#[test]
+fn whichever_store_is_the_last_the_next_process_finds_every_buffer() {
     // 6 frames: 3 stores to take, 3 to put each; 2 + 2 for the pointers of a round; 8 links, 1 head, and the other
     // port's head.
-    assert_eq!(stores, 6 * 6 + 2 * 4 + 8 + 1 + 1);
+    assert_eq!(every_store(false), 6 * 6 + 2 * 4 + 8 + 1 + 1);
+}
+
+#[test]
+fn the_same_where_frames_are_copied() {
+    // 6 frames: flags and length to put, length to skip.
+    assert_eq!(every_store(true), 6 * 3 + 2 * 4 + 8 + 1 + 1);
 }
 
 #[test]

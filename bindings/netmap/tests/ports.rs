@@ -1,5 +1,7 @@
 //! Opening, rings, memory regions, pipes, waiting, and the ways in which a port fails.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use core::time::Duration;

@@ -176,9 +176,9 @@ mod tests {
         let options = Options { extra_buffers: 4, ..Options::default() };
         let mut port = model.netmap().open(&"em0".parse().unwrap(), &options).unwrap();
         let mut spares = port.take_extra().unwrap();
-        let held = spares[0].index();
+        let ours = spares[0].index();
         for (index, fault) in [
-            (held, SlotFault::Duplicate(held)),
+            (ours, SlotFault::Duplicate(ours)),
             (1, SlotFault::OutOfRange(1)),
             (1 << 30, SlotFault::OutOfRange(1 << 30)),
         ] {
