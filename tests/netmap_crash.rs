@@ -28,7 +28,9 @@ impl World {
         let model = Model::new(1024);
         let nic = |name, mem_id| model.nic(name, NicConfig { slots: SLOTS, mem_id, ..NicConfig::default() });
         let outsides = [nic("em0", 1), nic("em1", 2)];
-        outsides.iter().for_each(|outside| outside.faults(|f| f.tx = tx));
+        for outside in &outsides {
+            outside.faults(|f| f.tx = tx);
+        }
         let options = NetmapOptions { held: 0, emulated: false };
         let (kept, _) = Kept::open(&model.netmap(), names, options).unwrap();
         Self { model, outsides, kept }
@@ -86,7 +88,9 @@ fn work(world: &World, seen: &mut Vec<u8>) {
             seen.extend(outside.collect(LINE).iter().map(|bytes| number(bytes)));
         }
     }
-    queue.into_iter().for_each(|(_, frame)| port.recycle(frame));
+    for (_, frame) in queue {
+        port.recycle(frame);
+    }
     port.flush(at(9)).unwrap();
 }
 
@@ -195,7 +199,9 @@ fn what_was_held_is_reported_once() {
     let world = World::new(NAMES, TxMode::Immediate);
     let (mut port, restart) = world.borrow();
     assert_eq!((restart.lost, port.counters(Side::Left).lost_restart), (0, 0));
-    (1..=5).for_each(|n| assert!(world.outsides[0].inject(LINE, &frame(n))));
+    for n in 1..=5 {
+        assert!(world.outsides[0].inject(LINE, &frame(n)));
+    }
     let mut batch = Vec::new();
     port.recv(Side::Left, 64, &mut batch).unwrap();
     port.recycle(batch.pop().unwrap());

@@ -93,7 +93,9 @@ impl PortPair for Audited {
             let end = granted.last().map_or(0, |last| *last as usize + 1);
             let mut places = vec![0_u8; end];
             for index in slots.into_iter().chain(spares).chain(held.iter().copied()) {
-                places.get_mut(index as usize).map_or((), |n| *n += 1);
+                if let Some(n) = places.get_mut(index as usize) {
+                    *n += 1;
+                }
             }
             let once = granted.iter().all(|index| places[*index as usize] == 1) && found == granted.len();
             assert!(once, "slots, spares and held frames are not what was granted");

@@ -104,7 +104,9 @@ fn errors_of_the_driver_and_chains_are_dropped_and_counted() {
     assert_eq!(batch.iter().filter_map(|f| number(port.bytes(f))).collect::<Vec<_>>(), [3, 5, 7]);
     let counters = port.counters(Side::Left);
     assert_eq!((counters.rx_kernel_drops, counters.rx_oversize, counters.rx_frames), (2, 2, 3));
-    batch.drain(..).for_each(|frame| port.recycle(frame));
+    for frame in batch.drain(..) {
+        port.recycle(frame);
+    }
     port.census();
 }
 

@@ -97,8 +97,8 @@ impl Link {
         })
     }
 
-    /// Sets or clears the promiscuous flag; nothing if it is as wished.
-    pub fn set_promiscuous(&self, on: bool) -> Result<()> {
+    /// Sets or clears the promiscuous flag. False if it was as wished.
+    pub fn set_promiscuous(&self, on: bool) -> Result<bool> {
         let flags = self.ask(GET_FLAGS, "ioctl(SIOCGIFFLAGS)", (0, 0))?;
         let wished = if on {
             (flags.low | PROMISCUOUS.0, flags.high | PROMISCUOUS.1)
@@ -106,9 +106,9 @@ impl Link {
             (flags.low & !PROMISCUOUS.0, flags.high & !PROMISCUOUS.1)
         };
         if wished == (flags.low, flags.high) {
-            return Ok(());
+            return Ok(false);
         }
-        self.ask(SET_FLAGS, "ioctl(SIOCSIFFLAGS)", wished).map(|_| ())
+        self.ask(SET_FLAGS, "ioctl(SIOCSIFFLAGS)", wished).map(|_| true)
     }
 
     fn ask(&self, number: u64, call: &'static str, (low, high): (u16, u16)) -> Result<Request> {

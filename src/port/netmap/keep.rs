@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use l4sd_host::Link;
 use l4sd_netmap::{Buffer, Netmap, Port, Region, Registered, recover};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,8 @@ pub struct Kept {
     netmap: Netmap,
     fds: [OwnedFd; 2],
     record: Record,
+    links: [Option<Link>; 2],
+    promiscuous: [bool; 2],
 }
 
 impl Kept {
@@ -95,7 +98,7 @@ impl Kept {
             }
         }
         let mode = opened.mode();
-        let Opened { mut ports, specs, shared, extra: [mut first, second], .. } = opened;
+        let Opened { mut ports, specs, links, promiscuous, shared, extra: [mut first, second], .. } = opened;
         let fail = |spec: usize| move |e| port_error(names[spec], e);
         let mut pools = [slots(&ports[0]).collect::<Vec<_>>(), slots(&ports[1]).collect()];
         pools[0].extend(first.iter().map(Buffer::index));
@@ -125,7 +128,7 @@ impl Kept {
             })
         };
         let fds = [copy(0)?, copy(1)?];
-        Ok((Self { netmap: netmap.clone(), fds, record }, mode))
+        Ok((Self { netmap: netmap.clone(), fds, record, links, promiscuous }, mode))
     }
 
     /// What to lend.
@@ -158,6 +161,7 @@ impl Kept {
     /// # Errors
     /// As for [`Kept::tidy`]; the ports are closed all the same.
     pub fn close(self) -> Result<Restart, PortError> {
+        open::set_back(&self.links, self.promiscuous);
         self.gather(true)
     }
 
@@ -243,7 +247,8 @@ impl NetmapPort {
         let links = open::links(&ports, &record.specs)?;
         let (specs, shared) = (record.specs.clone(), record.shared);
         let asked = restart.free as u32;
-        let opened = Opened { ports, specs, links, shared, extra, asked, adapters: None };
+        let opened =
+            Opened { ports, specs, links, promiscuous: [false; 2], shared, extra, asked, adapters: None };
         Ok((Self::new(opened, board, restart.lost), restart))
     }
 }

@@ -58,6 +58,8 @@ pub struct NetmapPort {
     /// Where a borrower of ports writes how many frames it holds.
     board: Option<keep::Board>,
     lost_restart: u64,
+    /// Interfaces that were made promiscuous by opening them.
+    promiscuous: [bool; 2],
     next_check: Instant,
 }
 
@@ -79,7 +81,7 @@ impl NetmapPort {
     }
 
     fn new(opened: open::Opened, board: Option<keep::Board>, lost_restart: u64) -> Self {
-        let open::Opened { ports, specs, links, shared, mut extra, .. } = opened;
+        let open::Opened { ports, specs, links, promiscuous, shared, mut extra, .. } = opened;
         let mut pools = [0, usize::from(!shared)].into_iter();
         let mut parts = ports.into_iter().zip(specs).zip(links);
         let mut half = || {
@@ -93,7 +95,7 @@ impl NetmapPort {
             spares.reserve_exact(buffers - spares.len());
         }
         let next_check = Instant::ZERO;
-        Self { halves, spares: extra, extra: buffers, board, lost_restart, next_check }
+        Self { halves, spares: extra, extra: buffers, board, lost_restart, promiscuous, next_check }
     }
 
     fn half(&self, side: Side) -> &Half {
@@ -235,5 +237,6 @@ impl Drop for NetmapPort {
         // A chain that cannot be read is beyond help here, and the descriptors are closed in any case.
         let _ = left.port.close(first.into_iter().chain(board));
         let _ = right.port.close(second);
+        open::set_back(&[left.link, right.link], self.promiscuous);
     }
 }

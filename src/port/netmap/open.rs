@@ -74,6 +74,8 @@ pub(super) struct Opened {
     pub(super) ports: [Port; 2],
     pub(super) specs: [String; 2],
     pub(super) links: [Option<Link>; 2],
+    /// The interface was made promiscuous here, and is to be set back.
+    pub(super) promiscuous: [bool; 2],
     pub(super) shared: bool,
     /// Extra buffers by memory; of shared memory all are in the first.
     pub(super) extra: [Vec<Buffer>; 2],
@@ -128,6 +130,7 @@ pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: NetmapOptions) ->
         ports: [left, right],
         specs: names.map(str::to_owned),
         links: [None, None],
+        promiscuous: [false; 2],
         shared,
         extra: [first, second],
         asked: if shared { asked } else { 2 * asked },
@@ -137,6 +140,7 @@ pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: NetmapOptions) ->
         Ok(()) => Ok(opened),
         Err(e) => {
             // What is left of the ports goes back; the first error is the one to tell.
+            set_back(&opened.links, opened.promiscuous);
             let ([left, right], [first, second]) = (opened.ports, opened.extra);
             let _ = left.close(first);
             let _ = right.close(second);
@@ -165,9 +169,9 @@ fn prepare(opened: &mut Opened, options: NetmapOptions) -> Result<(), PortError>
         }
     }
     opened.links = links(&opened.ports, &opened.specs)?;
-    for (link, spec) in opened.links.iter().zip(&opened.specs) {
-        if let Some(link) = link {
-            link.set_promiscuous(true).map_err(|e| host_error(spec, &e))?;
+    for (at, spec) in opened.specs.iter().enumerate() {
+        if let Some(link) = &opened.links[at] {
+            opened.promiscuous[at] = link.set_promiscuous(true).map_err(|e| host_error(spec, &e))?;
         }
     }
     for (link, spec) in opened.links.iter().zip(&opened.specs) {
@@ -239,6 +243,13 @@ fn check_mtu(spec: &str, interface: &str, mtu: u32, buffer: u32) -> Result<(), P
          /sys/module/netmap/parameters/buf_size) while no netmap port is open, or `ifconfig {interface} mtu {fits}`"
     );
     Err(PortError::Interface { port: spec.to_owned(), reason })
+}
+
+/// Clears the promiscuous flags that were set here. One that cannot be cleared does no harm.
+pub(super) fn set_back(links: &[Option<Link>; 2], promiscuous: [bool; 2]) {
+    for link in links.iter().zip(promiscuous).filter_map(|(link, ours)| link.as_ref().filter(|_| ours)) {
+        let _ = link.set_promiscuous(false);
+    }
 }
 
 /// Slots in all bound rings, each of which holds one buffer.
