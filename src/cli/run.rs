@@ -116,6 +116,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     }
     let session = Session::new(args, config, log)?;
     let plan = session.plan;
+    #[cfg(target_os = "linux")]
     let names = [&session.config.left, &session.config.right].map(|p| p.interface().unwrap_or("").to_owned());
     match session.config.left.kind() {
         #[cfg(target_os = "linux")]
