@@ -120,3 +120,61 @@ pub fn recover(ports: &mut [&mut Port], pool: &[u32]) -> Result<Recovered, Error
     }
     Ok(recovered)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::model::{Line, Model, NicConfig, TxMode};
+    use crate::{Options, SlotFlags};
+
+    fn pair(model: &Model) -> [Port; 2] {
+        let netmap = model.netmap();
+        ["em0", "em1"].map(|name| {
+            let options = Options { extra_buffers: 3, ..Options::default() };
+            netmap.open(&name.parse().unwrap(), &options).unwrap()
+        })
+    }
+
+    fn sorted(ports: &[Port; 2], spares: &[Buffer]) -> Vec<u32> {
+        let mut all: Vec<u32> =
+            ports.iter().flat_map(|port| port.slots_census().map(|slot| slot.index)).collect();
+        all.extend(spares.iter().map(Buffer::index));
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn duplicates_in_slots_of_the_program_are_mended_and_those_of_the_kernel_refused() {
+        let model = Model::default();
+        let outside = ["em0", "em1"].map(|name| model.nic(name, NicConfig::default()));
+        let mut ports = pair(&model);
+        let mut pool: Vec<u32> = ports.iter().flat_map(|port| port.pool().unwrap()).collect();
+        pool.sort_unstable();
+        // A free transmit slot names a buffer of a receive slot that the kernel has, another names none.
+        let kernels = ports[0].rx(0).shared().read_slot(9).index;
+        ports[1].tx(0).shared().store_index(3, kernels);
+        ports[1].tx(0).shared().store_index(4, 0);
+        let [left, right] = &mut ports;
+        let recovered = recover(&mut [left, right], &pool).unwrap();
+        assert_eq!((recovered.repaired, recovered.foreign, recovered.spares.len()), (2, 0, 6));
+        assert_eq!(sorted(&ports, &recovered.spares), pool);
+        assert_eq!(ports[0].rx(0).shared().read_slot(9).index, kernels);
+        assert!(ports[1].tx(0).shared().read_slot(3).flags.buffer_changed());
+        drop((ports, recovered));
+
+        // Two frames are with the NIC, in the same buffer.
+        let mut ports = pair(&model);
+        let pool: Vec<u32> = ports.iter().flat_map(|port| port.pool().unwrap()).collect();
+        outside[1].faults(|faults| faults.tx = TxMode::Manual);
+        for _ in 0..2 {
+            assert!(ports[1].tx(0).put_copy(&[1; 60], SlotFlags::NONE));
+        }
+        ports[1].tx_sync().unwrap();
+        let first = ports[1].tx(0).shared().read_slot(0).index;
+        ports[1].tx(0).shared().store_index(1, first);
+        let [left, right] = &mut ports;
+        let refused = recover(&mut [left, right], &pool).map(drop).unwrap_err();
+        assert!(matches!(refused, Error::Beyond { index, .. } if index == first), "{refused}");
+        outside[1].complete(Line::Nic(0), 2);
+    }
+}

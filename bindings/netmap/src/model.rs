@@ -8,6 +8,7 @@
 //!
 //! [`Wrong`] makes the model break a rule on purpose, so that a test can be seen to fail.
 
+mod adapter;
 mod kring;
 mod memory;
 mod state;

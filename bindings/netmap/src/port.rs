@@ -113,7 +113,8 @@ impl Netmap {
     }
 
     /// Goes on with a descriptor that is registered already: one that another process opened and handed over with its
-    /// [`Registered`]. Changes nothing in the shared memory.
+    /// [`Registered`]. Changes nothing in the shared memory. One port at a time may use a registration: the other
+    /// process is dead, or has let go of it.
     ///
     /// # Errors
     /// [`Error::Layout`] if the numbers do not fit the memory, [`Error::Os`] if it cannot be mapped, [`Error::Api`].

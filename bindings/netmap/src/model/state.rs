@@ -1,5 +1,6 @@
 //! Everything the model's kernel knows: regions, adapters, descriptors.
 
+use core::ops::Range;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use l4sd_netmap_sys as sys;
 use sys::{nmreq_port_info_get, nmreq_register};
 
+use super::adapter::{Adapter, Kind, RX, TX};
 use super::kring::{Damaged, Kring};
 use super::memory::{Memory, interface_bytes};
 use super::{Audit, Faults, Line, NicConfig, System, wire};
@@ -26,29 +28,6 @@ pub(super) struct State {
     opens: BTreeMap<u64, Open>,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Kind {
-    Nic { native: bool },
-    Vale { switch: String },
-    Pipe { peer: usize },
-}
-
-/// A port, registered or not. The tx and rx rings of the NIC come first, then those of the host.
-#[derive(Debug)]
-struct Adapter {
-    name: String,
-    kind: Kind,
-    memory: usize,
-    rings: [Vec<Kring>; 2],
-    own: [u32; 2],
-    opens: u32,
-    learned: Vec<[u8; 6]>,
-    faults: Faults,
-}
-
-const TX: usize = 0;
-const RX: usize = 1;
-
 #[derive(Debug)]
 struct Open {
     alive: OwnedFd,
@@ -60,7 +39,7 @@ struct Bound {
     adapter: usize,
     nifp: usize,
     nifp_bytes: usize,
-    ranges: [core::ops::Range<usize>; 2],
+    ranges: [Range<usize>; 2],
     exclusive: bool,
     tx_poll: bool,
 }
@@ -311,7 +290,7 @@ impl State {
         }
     }
 
-    fn create_rings(&mut self, at: usize, ranges: &[core::ops::Range<usize>; 2]) -> Result<(), i32> {
+    fn create_rings(&mut self, at: usize, ranges: &[Range<usize>; 2]) -> Result<(), i32> {
         let memory = self.adapters[at].memory;
         for dir in [TX, RX] {
             for i in ranges[dir].clone() {
@@ -343,11 +322,7 @@ impl State {
         Some(())
     }
 
-    fn create_interface(
-        &mut self,
-        at: usize,
-        ranges: &[core::ops::Range<usize>; 2],
-    ) -> Option<(usize, usize)> {
+    fn create_interface(&mut self, at: usize, ranges: &[Range<usize>; 2]) -> Option<(usize, usize)> {
         let adapter = &self.adapters[at];
         let host = adapter.host().map(|n| n.max(1));
         let counts = [adapter.own[TX], host[TX], adapter.own[RX], host[RX]];
@@ -520,48 +495,6 @@ impl State {
             *side = wanted && found;
         }
         ready
-    }
-}
-
-impl Adapter {
-    fn host(&self) -> [u32; 2] {
-        [TX, RX].map(|dir| self.rings[dir].len() as u32 - self.own[dir])
-    }
-
-    fn slots(&self) -> [u32; 2] {
-        [TX, RX].map(|dir| self.rings[dir].first().map_or(0, |ring| ring.slots))
-    }
-
-    /// `netmap_interp_ringid`.
-    fn ranges(&self, body: &nmreq_register) -> Result<[core::ops::Range<usize>; 2], i32> {
-        let (own, host) = (self.own.map(|n| n as usize), self.host().map(|n| n as usize));
-        let id = usize::from(body.nr_ringid);
-        let needs_host = matches!(body.nr_mode, sys::NR_REG_SW | sys::NR_REG_NIC_SW | sys::NR_REG_ONE_SW);
-        if needs_host && host == [0, 0] {
-            return Err(libc::EINVAL);
-        }
-        let mut ranges = [0..0, 0..0];
-        for (dir, excluded) in [(TX, sys::NR_RX_RINGS_ONLY), (RX, sys::NR_TX_RINGS_ONLY)] {
-            if body.nr_flags & u64::from(excluded) != 0 {
-                continue;
-            }
-            let one = |first: usize, count: usize, counts: [usize; 2]| {
-                if id >= counts[TX] && id >= counts[RX] {
-                    return Err(libc::EINVAL);
-                }
-                let ring = first + if id < count { id } else { 0 };
-                Ok(ring..ring + 1)
-            };
-            ranges[dir] = match body.nr_mode {
-                sys::NR_REG_ALL_NIC => 0..own[dir],
-                sys::NR_REG_SW => own[dir]..own[dir] + host[dir],
-                sys::NR_REG_NIC_SW => 0..own[dir] + host[dir],
-                sys::NR_REG_ONE_NIC => one(0, own[dir], own)?,
-                sys::NR_REG_ONE_SW => one(own[dir], host[dir], host)?,
-                _ => return Err(libc::EINVAL),
-            };
-        }
-        Ok(ranges)
     }
 }
 

@@ -101,8 +101,8 @@ impl TxRing {
         }
         let Some(start) = self.shared.slot_buffer(self.head) else { return false };
         // SAFETY: a whole buffer inside the mapping, as long as the frame or longer; its slot is the program's, so
-        // nobody else touches it. `frame` cannot overlap: it is borrowed, and a slice of this buffer would borrow us.
-        unsafe { core::ptr::copy_nonoverlapping(frame.as_ptr(), start.as_ptr(), frame.len()) };
+        // nobody else touches it. A kernel that names one buffer in two slots could make them overlap: hence a move.
+        unsafe { core::ptr::copy(frame.as_ptr(), start.as_ptr(), frame.len()) };
         // The kernel may not have seen yet that the buffer was exchanged.
         let changed = self.shared.read_slot(self.head).flags.bits() & SlotFlags::CHANGED.bits();
         self.shared.store_flags(self.head, SlotFlags::from_bits(changed | fragment(flags).bits()));
