@@ -87,6 +87,7 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
         ("runtime.pidfile", "\"run/a.pid\"", Box::new(|c| c.runtime.pidfile = Some("run/a.pid".into()))),
         ("runtime.netmap_emulated", "true", Box::new(|c| c.runtime.netmap_emulated = true)),
         ("runtime.keeper", "\"/run/k\"", Box::new(|c| c.runtime.keeper = Some("/run/k".into()))),
+        ("runtime.user", "\"nobody\"", Box::new(|c| c.runtime.user = Some("nobody".into()))),
         ("metrics.listen", "\"off\"", Box::new(|c| c.metrics_listen = None)),
         ("metrics.listen", "\"[::1]:1\"", Box::new(|c| c.metrics_listen = Some("[::1]:1".parse().unwrap()))),
         ("log.format", "\"json\"", Box::new(|c| c.log.format = LogFormat::Json)),
@@ -143,8 +144,14 @@ fn flags_win_over_the_file_key_by_key() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of mistakes")]
 fn every_mistake_names_place_key_and_fix() {
     for (extra, start, parts) in [
+        (
+            "[runtime]\nuser = \"a b\"\n",
+            "l4sd.toml:8:8: runtime.user: no user can be called 'a b'",
+            vec!["user = \"nobody\""],
+        ),
         (
             "bogus = 1\n",
             "l4sd.toml:7:1: unknown key 'link.bogus'",

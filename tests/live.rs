@@ -8,15 +8,18 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
 use l4sd_testbed::flows::{Flow, Kind};
-use l4sd_testbed::forwarder::{Forwarder, RunSpec, Scheduling};
+use l4sd_testbed::forwarder::{Forwarder, METRICS, RunSpec, Scheduling};
 use l4sd_testbed::process::Process;
-use l4sd_testbed::sandbox;
+use l4sd_testbed::sandbox::{self, Rights};
+use l4sd_testbed::scrape;
 use l4sd_testbed::series::{Bin, Series};
 use l4sd_testbed::tools::{self, IP, IPERF3, SETPRIV, Tool, Tools};
 use l4sd_testbed::topology::{LEFT, Place, RECEIVER_V4, RECEIVER_V6, RIGHT, Topology};
@@ -147,12 +150,8 @@ fn real_traffic_goes_both_ways_and_the_books_balance() {
 /// One megabyte over TCP; returns how many frames that is at least, in either direction.
 fn iperf3(topology: &Topology, options: &[&str]) -> u64 {
     let mut server = topology.command(Place::Receiver, IPERF3);
-    let mut server =
-        l4sd_testbed::process::Process::spawn("iperf3 server", server.args(["-s", "-1", "--forceflush"]))
-            .unwrap();
-    server
-        .wait_until(std::time::Duration::from_secs(5), |l| l.iter().any(|l| l.text.contains("listening")))
-        .unwrap();
+    let mut server = Process::spawn("iperf3 server", server.args(["-s", "-1", "--forceflush"])).unwrap();
+    server.wait_until(Duration::from_secs(5), |l| l.iter().any(|l| l.text.contains("listening"))).unwrap();
     let mut client = topology.command(Place::Sender, IPERF3);
     output_of(client.args(["-c", RECEIVER_V4, "-n", "1M"]).args(options));
     // 725 segments of 1448 bytes one way, at least an acknowledgement for every ten of them the other way.
@@ -295,6 +294,118 @@ fn missing_privilege_is_77() {
         bare.args(["--left", &left, "--right", &right, "--rate", "40Mbit", "--duration", "1s"]);
         refused(&bare.output().unwrap(), 77, "CAP_NET_");
     });
+}
+
+/// Starts `l4sd run` on both ports with this `[runtime]` section and a report, and waits until it forwards.
+fn started(folder: &Path, runtime: &str) -> Process {
+    let file = folder.join("l4sd.toml");
+    let ports = format!("[left]\nport = \"packet:{LEFT}\"\n[right]\nport = \"packet:{RIGHT}\"\n");
+    let text = format!("{ports}[link]\nrate = \"100Mbit\"\n[runtime]\n{runtime}");
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut run = Command::new(L4SD);
+    run.arg("run").arg("-c").arg(&file).arg("--out").arg(folder.join("report"));
+    let mut process = Process::spawn("l4sd", &mut run).unwrap();
+    for _ in 0..500 {
+        process.check().unwrap();
+        if scrape::get(METRICS, "/readyz").is_ok_and(|(status, _)| status == 200) {
+            return process;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("not ready:\n{}", process.tail());
+}
+
+/// The folders in /proc of the threads of the `l4sd` that runs with this configuration: /proc may be the host's, with
+/// other numbers than the sandbox's.
+fn tasks_of(file: &Path) -> Vec<PathBuf> {
+    let mut ours = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let mut words = arguments.split(|byte| *byte == 0);
+        if words.next() == Some(L4SD.as_bytes()) && words.any(|word| word == file.as_os_str().as_bytes()) {
+            let tasks = fs::read_dir(process.path().join("task")).unwrap();
+            ours.extend(tasks.map(|task| task.unwrap().path()));
+        }
+    }
+    ours
+}
+
+/// Order of privileges: everything is opened as root, then every thread is the user for good, and it still works.
+#[test]
+fn root_is_given_up_once_everything_is_open() {
+    const NAME: &str = "root_is_given_up_once_everything_is_open";
+    in_sandbox(NAME, |topology| {
+        let folder = tempfile::tempdir().unwrap();
+        if sandbox::inside() != Some(Rights::Root) {
+            let file = folder.path().join("l4sd.toml");
+            fs::write(&file, "[runtime]\nuser = \"nobody\"\n").unwrap();
+            let (left, right) = (format!("packet:{LEFT}"), format!("packet:{RIGHT}"));
+            let file = file.to_str().unwrap();
+            let run = ["run", "-c", file, "--left", &left, "--right", &right, "--rate", "40Mbit"];
+            refused(&l4sd(&run), 77, "cannot become 'nobody'");
+            return sandbox::skipped(NAME, "a user namespace has no second user to become");
+        }
+        let nobody = l4sd_host::User::look_up("nobody").unwrap().unwrap();
+        let mut process = started(folder.path(), "user = \"nobody\"\nsched = \"fifo:40\"\n");
+
+        let tasks = tasks_of(&folder.path().join("l4sd.toml"));
+        assert!(tasks.len() >= 3, "managing, forwarding and metrics threads: {tasks:?}");
+        for task in tasks {
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            let line = |name: &str| {
+                let found = status.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+                found.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+            };
+            let four = |id: u32| [id; 4].map(|id| id.to_string()).join(" ");
+            assert_eq!((line("Uid:"), line("Gid:")), (four(nobody.uid), four(nobody.gid)), "{status}");
+            assert_eq!(line("Groups:"), nobody.gid.to_string(), "{status}");
+            assert_eq!((line("CapPrm:"), line("CapEff:")), ("0".repeat(16), "0".repeat(16)), "{status}");
+            assert_eq!(line("NoNewPrivs:"), "1", "{status}");
+        }
+
+        if topology.tools().find(PING).is_some() {
+            let arguments = ["-c", "10", "-i", "0.05", "-W", "2", RECEIVER_V4];
+            let said = output_of(topology.command(Place::Sender, PING).args(arguments));
+            assert!(said.contains(" 10 received, 0% packet loss"), "{said}");
+        }
+        let (status, metrics) = scrape::get(METRICS, "/metrics").unwrap();
+        assert!(status == 200 && metrics.contains("l4sd_packets_total{"), "{status}: {metrics}");
+        process.signal("TERM");
+        let ended = process.wait(Duration::from_secs(10));
+        assert!(ended.is_some_and(|status| status.success()), "{}", process.tail());
+        let said = |words: &str| process.lines().iter().any(|line| line.text.contains(words));
+        assert!(said("running as user nobody") && said("a reload will be refused"), "the file is root's");
+        let results = fs::metadata(folder.path().join("report/results.json")).unwrap();
+        assert_eq!((results.uid(), results.gid()), (nobody.uid, nobody.gid), "written as the user");
+    });
+}
+
+#[test]
+fn a_report_folder_that_the_user_cannot_write_is_69_before_the_first_frame() {
+    const NAME: &str = "a_report_folder_that_the_user_cannot_write_is_69_before_the_first_frame";
+    in_sandbox(NAME, |_| {
+        if sandbox::inside() != Some(Rights::Root) {
+            return sandbox::skipped(NAME, "a user namespace has no second user to become");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("l4sd.toml");
+        let text = format!("[left]\nport = \"packet:{LEFT}\"\n[right]\nport = \"packet:{RIGHT}\"\n");
+        let text = text + "[link]\nrate = \"40Mbit\"\n[runtime]\nuser = \"nobody\"\n";
+        fs::write(&file, text).unwrap();
+        let out = folder.path().to_str().unwrap();
+        let run = ["run", "-c", file.to_str().unwrap(), "--duration", "60s", "--out", out];
+        refused(&l4sd(&run), 69, "--out");
+    });
+}
+
+#[test]
+fn a_user_that_is_not_there_is_78() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("l4sd.toml");
+    fs::write(&file, "[runtime]\nuser = \"l4sd-no-such-user\"\n").unwrap();
+    let run = ["run", "-c", file.to_str().unwrap(), "--left", "mem:", "--right", "mem:", "--rate", "40Mbit"];
+    refused(&l4sd(&run), 78, "l4sd-no-such-user");
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn bridge(port: &str, rate_mbit: u32, out: &tempfile::TempDir) -> Forwarder {
         warmup_s: 0,
         out: out.path().to_path_buf(),
         scheduling: Scheduling::Ordinary,
+        step: None,
     };
     Forwarder::start(&spec).unwrap()
 }

@@ -8,6 +8,7 @@ use crate::control::policy::replay::ReplayError;
 use crate::port::PortError;
 use crate::report::ReportError;
 use crate::runtime::keeper::KeeperError;
+use crate::runtime::privileges::PrivilegeError;
 
 /// An exit code.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -77,6 +78,17 @@ impl From<PortError> for Failure {
 impl From<KeeperError> for Failure {
     fn from(e: KeeperError) -> Self {
         let exit = if matches!(e, KeeperError::Forbidden { .. }) { Exit::Privilege } else { Exit::Host };
+        Self::new(exit, e)
+    }
+}
+
+impl From<PrivilegeError> for Failure {
+    fn from(e: PrivilegeError) -> Self {
+        let exit = match e {
+            PrivilegeError::NoUser(_) | PrivilegeError::Root(_) => Exit::Config,
+            PrivilegeError::NotRoot(_) | PrivilegeError::Refused { .. } => Exit::Privilege,
+            PrivilegeError::Host(_) => Exit::Host,
+        };
         Self::new(exit, e)
     }
 }

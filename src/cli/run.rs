@@ -3,12 +3,15 @@
 //! The calling thread manages: it watches for signals, drains what the forwarder tells, rereads the configuration when
 //! asked, and writes the report. The forwarder has a thread of its own and waits for nobody.
 
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use clap::Args;
+use l4sd_host::Folder;
 use tracing::{info, warn};
 
 use super::exit::{Exit, Failure};
@@ -21,7 +24,7 @@ use crate::config::{Config, ConfigError, PortKind, Sched};
 use crate::control::guard::Guard;
 use crate::control::link::ThreadLink;
 use crate::egress::Egress;
-use crate::metrics::server::Server;
+use crate::metrics::server::Bound;
 use crate::metrics::{BuildInfo, Metrics, Setup};
 use crate::port::delay::Delay;
 use crate::port::mem::{MemConfig, MemPort};
@@ -32,6 +35,7 @@ use crate::runtime::change;
 use crate::runtime::clock::{Clock, Monotonic, unix_seconds};
 use crate::runtime::forwarder::Forwarder;
 use crate::runtime::lane::{Lane, LaneReader};
+use crate::runtime::privileges::{Held, Privileges};
 use crate::runtime::thread as packet_thread;
 use crate::telemetry::Direction;
 use crate::time::{Instant, Span};
@@ -116,18 +120,18 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     }
     let session = Session::new(args, config, log)?;
     let plan = session.plan;
-    #[cfg(target_os = "linux")]
-    let names = [&session.config.left, &session.config.right].map(|p| p.interface().unwrap_or("").to_owned());
     match session.config.left.kind() {
         #[cfg(target_os = "linux")]
         PortKind::Packet => {
             use crate::port::packet::{PacketOptions, PacketPort};
+            let names = session.interfaces();
             let options = PacketOptions { buffers: plan.total() as usize + 1024, ..PacketOptions::default() };
             session.over(PacketPort::open(&names[0], &names[1], options)?)
         }
         #[cfg(target_os = "linux")]
         PortKind::Xdp => {
             use crate::port::xdp::{XdpOptions, XdpPort};
+            let names = session.interfaces();
             let options = XdpOptions { held: plan.total(), ..XdpOptions::default() };
             let port = XdpPort::open(&names[0], &names[1], &options)?;
             for side in Side::BOTH {
@@ -163,13 +167,21 @@ struct Session {
     config: Config,
     plan: FramePlan,
     log: LogControl,
+    privileges: Privileges,
     stop: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     pidfile: Option<PidFile>,
 }
 
+/// The folder of the report, held open: the process may not be allowed to name it when the report is written.
+struct Out {
+    path: PathBuf,
+    folder: Folder,
+}
+
 impl Session {
     fn new(args: RunArgs, config: Config, log: LogControl) -> Result<Self, Failure> {
+        let privileges = Privileges::prepare(config.runtime.user.as_deref())?;
         let (stop, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             // The second one ends the process at once, for a forwarder that cannot stop.
@@ -182,7 +194,12 @@ impl Session {
         // Only now, since whoever reads it may send SIGHUP.
         let pidfile = config.runtime.pidfile.as_deref().map(PidFile::create).transpose()?;
         let plan = FramePlan::new(&config);
-        Ok(Self { args, config, plan, log, stop, reload, pidfile })
+        Ok(Self { args, config, plan, log, privileges, stop, reload, pidfile })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn interfaces(&self) -> [String; 2] {
+        [&self.config.left, &self.config.right].map(|port| port.interface().unwrap_or("").to_owned())
     }
 
     /// Puts the emulated delay around the port, if there is one.
@@ -203,10 +220,7 @@ impl Session {
     where
         P::Frame: Send,
     {
-        // Before the first frame, so that a run of hours does not end in a folder that cannot be written.
-        if let Some(dir) = self.args.out() {
-            std::fs::create_dir_all(&dir).map_err(|source| ReportError::Write { path: dir, source })?;
-        }
+        let out = self.args.out().map(|path| self.open_out(path)).transpose()?;
         let clock = Monotonic::start();
         let start = clock.now();
         let mut lanes = Vec::new();
@@ -220,12 +234,18 @@ impl Session {
             unreachable!("there are two directions")
         };
         let metrics = self.metrics();
-        let server = self
+        let bound = self
             .config
             .metrics_listen
-            .map(|address| Server::start(address, metrics.clone()))
+            .map(Bound::new)
             .transpose()
             .map_err(|e| Failure::new(Exit::Host, e))?;
+        self.privileges.limit(&Held {
+            ports: port.descriptors(),
+            listener: bound.as_ref().map(|bound| bound.as_fd()),
+            report: out.as_ref().map(|out| out.folder.as_fd()),
+            config: self.args.target.folder(),
+        })?;
         let throttled = throttled();
         let options =
             bridge::loop_options(&self.config, self.args.warmup, self.args.duration, throttled.is_some());
@@ -238,18 +258,34 @@ impl Session {
             || self.args.reread(),
             changes,
         );
+        let (session, loops) = (&self, &mut forwarder);
         let outcome = thread::scope(|scope| {
+            let (prepared, is_prepared) = mpsc::channel();
+            let (go, may_go) = mpsc::channel();
             let forwarding = thread::Builder::new()
                 .name("l4sd-forward".to_owned())
-                .spawn_scoped(scope, || {
-                    self.prepare_thread();
+                .spawn_scoped(scope, move || {
+                    session.prepare_thread();
+                    // Nobody waits any more if the managing thread has failed; then nothing comes here either.
+                    let _ = prepared.send(());
+                    if may_go.recv().is_err() {
+                        return Ok(());
+                    }
                     info!(
-                        left = %self.config.left, right = %self.config.right, rate = %self.config.link.rate,
-                        policy = %self.config.aqm.policy, "forwarding"
+                        left = %session.config.left, right = %session.config.right,
+                        rate = %session.config.link.rate, policy = %session.config.aqm.policy, "forwarding"
                     );
-                    forwarder.run(&self.stop)
+                    loops.run(&session.stop)
                 })
                 .map_err(|e| Failure::new(Exit::Internal, e))?;
+            let _ = is_prepared.recv();
+            let server = self.give_up_privileges(out.as_ref()).and_then(|()| {
+                let serve = bound.map(|bound| bound.serve(metrics.clone())).transpose();
+                serve.map_err(|e| Failure::new(Exit::Host, e))
+            });
+            // Dropped unsent, it ends the forwarder before its first frame.
+            let server = server?;
+            let _ = go.send(());
             while !forwarding.is_finished() {
                 clock.sleep(LOOK);
                 for sink in &mut sinks {
@@ -266,15 +302,17 @@ impl Session {
                 }
             }
             metrics.set_ready(false);
-            match forwarding.join() {
+            let result = match forwarding.join() {
                 Ok(result) => result.map_err(Failure::from),
                 Err(_) => Err(Failure::new(Exit::Internal, anyhow::anyhow!("the forwarder panicked"))),
-            }
+            };
+            Ok::<_, Failure>((server, result))
         });
+        let (server, outcome) = outcome?;
         info!("stopped");
         let reports: Vec<DirectionReport> = sinks.into_iter().map(|s| s.finish(&metrics)).collect();
         drop(server);
-        self.report(&reports)?;
+        self.report(&reports, out.as_ref())?;
         outcome
     }
 
@@ -297,6 +335,40 @@ impl Session {
                 warn!("the answer to `l4sd reload` cannot be written: {e}");
             }
         }
+    }
+
+    /// Opens the folder of the report: before the first frame, so that a run of hours does not end in a folder that
+    /// cannot be written. One that is made here belongs to the user that the process will be.
+    fn open_out(&self, path: PathBuf) -> Result<Out, ReportError> {
+        let open = || {
+            let made = !path.exists();
+            std::fs::create_dir_all(&path)?;
+            let folder = Folder::open(&path)?;
+            if let (true, Some(user)) = (made, self.privileges.user()) {
+                // Whether the user can write there after all is looked at once the process is that user.
+                let _ = folder.give_to(user.uid, user.gid);
+            }
+            Ok(folder)
+        };
+        match open() {
+            Ok(folder) => Ok(Out { path, folder }),
+            Err(source) => Err(ReportError::Write { path, source }),
+        }
+    }
+
+    /// Everything is open: gives root up if that is configured.
+    fn give_up_privileges(&self, out: Option<&Out>) -> Result<(), Failure> {
+        if let Some(said) = self.privileges.give_up()? {
+            info!("{said}");
+            if let Err(e) = self.args.target.config() {
+                warn!("the configuration cannot be reread any more, so a reload will be refused: {e}");
+            }
+            if let Some(Out { path, folder }) = out {
+                let denied = |source| ReportError::Write { path: path.clone(), source };
+                folder.check_writable().map_err(denied)?;
+            }
+        }
+        Ok(())
     }
 
     fn lane<F>(&self, direction: Direction, start: Instant) -> Result<(Lane<F>, LaneReader), Failure> {
@@ -350,15 +422,18 @@ impl Session {
         if let Some(problem) = runtime.cores.first().copied().and_then(packet_thread::pin) {
             warn!("{problem}");
         }
-        for problem in packet_thread::schedule(match runtime.sched {
-            Sched::Fifo(priority) => Some(priority),
-            Sched::Other => None,
-        }) {
+        for problem in packet_thread::schedule(
+            match runtime.sched {
+                Sched::Fifo(priority) => Some(priority),
+                Sched::Other => None,
+            },
+            self.privileges.user().is_some(),
+        ) {
             warn!("{problem}");
         }
     }
 
-    fn report(&self, reports: &[DirectionReport]) -> Result<(), Failure> {
+    fn report(&self, reports: &[DirectionReport], out: Option<&Out>) -> Result<(), Failure> {
         for r in reports {
             if let Some(error) = &r.conservation_error {
                 warn!(direction = %r.result.direction, "the account does not close: {error}");
@@ -369,9 +444,10 @@ impl Session {
         } else {
             print!("{}", report::text(reports));
         }
-        if let Some(dir) = self.args.out() {
-            let written = report::write_all(&dir, reports)?;
-            info!(folder = %dir.display(), files = written.len(), "report written");
+        if let Some(Out { path, folder }) = out {
+            let put = |name: &str, bytes: &[u8]| folder.create(name)?.write_all(bytes);
+            let written = report::put_all(path, reports, put)?;
+            info!(folder = %path.display(), files = written.len(), "report written");
         }
         Ok(())
     }

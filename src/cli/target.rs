@@ -1,8 +1,12 @@
 //! The part of the command line that `run` and `check` share: what to bridge, and how.
 
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
+use l4sd_host::Folder;
 
 use crate::config::{Config, ConfigError, Listen, Policy, PortSpec, Settings};
 use crate::control::policy::replay::{Replay, ReplayError};
@@ -42,6 +46,10 @@ pub(super) struct Target {
     /// Socket of the keeper of netmap ports: `run` borrows them there, `keeper` lends them
     #[arg(long, visible_alias = "socket", value_name = "SOCKET")]
     keeper: Option<PathBuf>,
+    /// The folder of the configuration file, open from the first time that it is read: later the process may not be
+    /// allowed to name it.
+    #[arg(skip)]
+    folder: OnceLock<Folder>,
 }
 
 impl Target {
@@ -53,7 +61,7 @@ impl Target {
     /// File and flags, validated.
     pub(super) fn config(&self) -> Result<Config, ConfigError> {
         let mut settings = match &self.config {
-            Some(file) => Settings::load(file)?,
+            Some(file) => self.load(file)?,
             None => Settings::default(),
         };
         settings.merge(Settings {
@@ -73,6 +81,33 @@ impl Target {
             ..Settings::default()
         });
         settings.validate()
+    }
+
+    /// The descriptor that the configuration is read through from the second time on.
+    pub(super) fn folder(&self) -> Option<BorrowedFd<'_>> {
+        self.folder.get().map(|folder| folder.as_fd())
+    }
+
+    fn load(&self, file: &Path) -> Result<Settings, ConfigError> {
+        let place = file.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+        let Some((place, name)) = place.zip(file.file_name().and_then(|name| name.to_str())) else {
+            return Settings::load(file);
+        };
+        let folder = match self.folder.get() {
+            Some(folder) => folder,
+            None => match Folder::open(place) {
+                Ok(folder) => self.folder.get_or_init(|| folder),
+                // A folder that may be searched but not read.
+                Err(_) => return Settings::load(file),
+            },
+        };
+        let shown = file.display().to_string();
+        let mut text = String::new();
+        folder
+            .read(name)
+            .and_then(|mut open| open.read_to_string(&mut text))
+            .map_err(|source| ConfigError::Read { file: shown.clone(), source })?;
+        Settings::from_toml(&text, &shown)
     }
 }
 
@@ -108,4 +143,50 @@ pub(super) fn preflight(config: &Config) -> Vec<crate::runtime::preflight::Findi
         busy_poll: config.runtime.busy_poll,
     };
     preflight::check(&ports, scheduling)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::fs;
+
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        target: Target,
+    }
+
+    /// What a reload after giving up root relies on.
+    #[test]
+    fn the_file_is_reread_where_it_was_whatever_becomes_of_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, after) = (dir.path().join("a"), dir.path().join("b"));
+        fs::create_dir(&before).unwrap();
+        let write = |folder: &Path, rate: &str| {
+            let ports = "[left]\nport = \"mem:\"\n[right]\nport = \"mem:\"\n[link]\n";
+            fs::write(folder.join("l4sd.toml"), format!("{ports}rate = \"{rate}\"\n")).unwrap();
+        };
+        write(&before, "40Mbit");
+        let file = before.join("l4sd.toml");
+        let Line { target } = Line::parse_from(["l4sd", "-c", file.to_str().unwrap()]);
+        assert!(target.folder().is_none());
+        assert_eq!(target.config().unwrap().link.rate, BitRate::from_mbps(40));
+        assert!(target.folder().is_some());
+        fs::rename(&before, &after).unwrap();
+        write(&after, "10Mbit");
+        assert_eq!(target.config().unwrap().link.rate, BitRate::from_mbps(10));
+        fs::remove_file(after.join("l4sd.toml")).unwrap();
+        let message = target.config().unwrap_err().to_string();
+        assert!(message.contains("a/l4sd.toml: cannot read") && message.contains("-c"), "{message}");
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_working_folder_and_one_that_is_not_there_is_named() {
+        let Line { target } = Line::parse_from(["l4sd", "-c", "no-such-file.toml"]);
+        let message = target.config().unwrap_err().to_string();
+        assert!(message.starts_with("no-such-file.toml: cannot read"), "{message}");
+    }
 }

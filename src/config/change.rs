@@ -91,13 +91,14 @@ impl Changes {
     }
 
     fn runtime(&mut self, old: &RuntimeConfig, new: &RuntimeConfig) {
-        let RuntimeConfig { cores, sched, busy_poll, pidfile, netmap_emulated, keeper } = old;
+        let RuntimeConfig { cores, sched, busy_poll, pidfile, netmap_emulated, keeper, user } = old;
         self.fix("runtime.cores", *cores != new.cores);
         self.fix("runtime.sched", *sched != new.sched);
         self.fix("runtime.busy_poll", *busy_poll != new.busy_poll);
         self.fix("runtime.pidfile", *pidfile != new.pidfile);
         self.fix("runtime.netmap_emulated", *netmap_emulated != new.netmap_emulated);
         self.fix("runtime.keeper", *keeper != new.keeper);
+        self.fix("runtime.user", *user != new.user);
     }
 
     fn log(&mut self, old: LogConfig, new: LogConfig) {
@@ -175,6 +176,7 @@ mod tests {
             ("runtime.pidfile", format!("{BASE}[runtime]\npidfile = \"p\""), ""),
             ("runtime.netmap_emulated", format!("{BASE}[runtime]\nnetmap_emulated = true"), ""),
             ("runtime.keeper", format!("{BASE}[runtime]\nkeeper = \"/run/k\""), ""),
+            ("runtime.user", format!("{BASE}[runtime]\nuser = \"nobody\""), ""),
             ("metrics.listen", format!("{BASE}[metrics]\nlisten = \"off\""), ""),
             ("log.format", format!("{BASE}[log]\nformat = \"json\""), ""),
             ("log.level", format!("{BASE}[log]\nlevel = \"debug\""), "log.level info to debug"),

@@ -36,7 +36,7 @@ sections! {
     Control { shadow: bool, core: i64, t_expire: Text<Time> }
     Runtime {
         cores: Vec<i64>, sched: Text<super::Sched>, busy_poll: bool, pidfile: PathBuf, netmap_emulated: bool,
-        keeper: PathBuf,
+        keeper: PathBuf, user: String,
     }
     Metrics { listen: Text<super::Listen> }
     Log { format: Text<super::LogFormat>, level: Text<super::LogLevel> }
@@ -163,6 +163,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Settings, ConfigError> {
         pidfile: runtime.pidfile,
         netmap_emulated: runtime.netmap_emulated,
         keeper: runtime.keeper,
+        user: runtime.user,
         listen: value(file.metrics.unwrap_or_default().listen),
         log_format: value(log.format),
         log_level: value(log.level),

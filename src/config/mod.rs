@@ -104,6 +104,8 @@ pub struct RuntimeConfig {
     pub netmap_emulated: bool,
     /// Socket of the keeper that lends the netmap ports; `None` opens them here.
     pub keeper: Option<PathBuf>,
+    /// The user that the process becomes once everything is open; `None` leaves it whoever started it.
+    pub user: Option<String>,
 }
 
 /// `[log]`: form and amount of log lines.

@@ -32,7 +32,7 @@ impl Key {
 }
 
 /// Every key there is, in the order of the sample file.
-pub const KEYS: [Key; 25] = [
+pub const KEYS: [Key; 26] = [
     Key { name: "version", example: "1" },
     Key { name: "left.port", example: "\"packet:eth0\"" },
     Key { name: "right.port", example: "\"packet:eth1\"" },
@@ -55,6 +55,7 @@ pub const KEYS: [Key; 25] = [
     Key { name: "runtime.pidfile", example: "\"/var/run/l4sd.pid\"" },
     Key { name: "runtime.netmap_emulated", example: "true" },
     Key { name: "runtime.keeper", example: "\"/var/run/l4sd-keeper.sock\"" },
+    Key { name: "runtime.user", example: "\"nobody\"" },
     Key { name: "metrics.listen", example: "\"127.0.0.1:9559\"" },
     Key { name: "log.format", example: "\"json\"" },
     Key { name: "log.level", example: "\"info\"" },
@@ -115,6 +116,8 @@ pub struct Settings {
     pub netmap_emulated: Option<bool>,
     /// `runtime.keeper`
     pub keeper: Option<PathBuf>,
+    /// `runtime.user`
+    pub user: Option<String>,
     /// `metrics.listen`
     pub listen: Option<Listen>,
     /// `log.format`
@@ -159,6 +162,7 @@ impl Settings {
             shadow: "control.shadow", core: "control.core", t_expire: "control.t_expire",
             cores: "runtime.cores", sched: "runtime.sched", busy_poll: "runtime.busy_poll",
             pidfile: "runtime.pidfile", netmap_emulated: "runtime.netmap_emulated", keeper: "runtime.keeper",
+            user: "runtime.user",
             listen: "metrics.listen", log_format: "log.format", log_level: "log.level",
         }
     }
@@ -202,6 +206,7 @@ impl Settings {
                 pidfile: self.pidfile()?,
                 netmap_emulated: self.netmap_emulated.unwrap_or(false),
                 keeper: self.keeper()?,
+                user: self.user()?,
             },
             metrics_listen: match self.listen {
                 None => Some(DEFAULT_LISTEN),
@@ -260,6 +265,20 @@ impl Settings {
         Ok(self.pidfile.clone())
     }
 
+    fn user(&self) -> Result<Option<String>, ConfigError> {
+        match &self.user {
+            Some(name)
+                if name.is_empty()
+                    || name.len() > USER_MAX
+                    || name
+                        .contains(|c: char| c == ':' || c == '/' || c.is_whitespace() || c.is_control()) =>
+            {
+                Err(self.bad("runtime.user", format!("no user can be called '{name}'")))
+            }
+            user => Ok(user.clone()),
+        }
+    }
+
     fn number(
         &self,
         key: &'static str,
@@ -298,6 +317,8 @@ impl Settings {
 const MS: Span = Span::from_millis(1);
 const SEC: Span = Span::from_secs(1);
 const T_UPDATE: Span = Span::from_millis(16);
+/// Longest name of a user, as FreeBSD (MAXLOGNAME less one) and Linux' useradd have it.
+const USER_MAX: usize = 32;
 /// Linux' CPU_SETSIZE less one.
 const CORE_MAX: i64 = 1023;
 const DEFAULT_LISTEN: std::net::SocketAddr =

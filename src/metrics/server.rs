@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -51,26 +52,30 @@ pub enum ServeError {
     Thread(std::io::Error),
 }
 
-/// A running endpoint. Dropping it stops it.
+/// A bound address that nobody answers at yet.
 #[derive(Debug)]
-pub struct Server {
+pub struct Bound {
+    listener: std::net::TcpListener,
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Binds `address` and serves `metrics` there from a thread of its own. Port 0 takes any free port.
-    pub fn start(address: SocketAddr, metrics: Metrics) -> Result<Self, ServeError> {
+impl Bound {
+    /// Binds `address`. Port 0 takes any free port.
+    pub fn new(address: SocketAddr) -> Result<Self, ServeError> {
         let bind = |source| ServeError::Bind { address, source };
         let listener = std::net::TcpListener::bind(address).map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
-        let bound = listener.local_addr().map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Serves `metrics` there from a thread of its own.
+    pub fn serve(self, metrics: Metrics) -> Result<Server, ServeError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
         let listener = {
             let _context = runtime.enter();
-            TcpListener::from_std(listener).map_err(ServeError::Thread)?
+            TcpListener::from_std(self.listener).map_err(ServeError::Thread)?
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -81,7 +86,28 @@ impl Server {
                 let _ = runtime.block_on(stopped);
             })
             .map_err(ServeError::Thread)?;
-        Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address: self.address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// A running endpoint. Dropping it stops it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Binds `address` and serves `metrics` there at once.
+    pub fn start(address: SocketAddr, metrics: Metrics) -> Result<Self, ServeError> {
+        Bound::new(address)?.serve(metrics)
     }
 
     /// Where it listens.

@@ -6,6 +6,7 @@
 //! occupies a buffer of the inner pair: size both for rate x delay / frame length.
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 
 use super::{Census, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
@@ -123,6 +124,10 @@ impl<P: PortPair> PortPair for Delay<P> {
         let mut census = self.inner.census();
         census.in_rings += self.lines.iter().map(|line| line.held.len()).sum::<usize>();
         census
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.inner.descriptors()
     }
 }
 

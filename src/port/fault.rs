@@ -4,6 +4,8 @@
 //! flows. The buffers stay the inner pair's: a lost frame is recycled, a held one is part of the census, and two runs
 //! with one seed and the same traffic fault the same frames.
 
+use std::os::fd::BorrowedFd;
+
 use super::{Census, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 
@@ -162,6 +164,10 @@ impl<P: PortPair> PortPair for Fault<P> {
         let mut census = self.inner.census();
         census.in_rings += self.held.iter().flatten().count();
         census
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.inner.descriptors()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod packet;
 pub mod pcap;
 
 use core::fmt;
+use std::os::fd::BorrowedFd;
 
 use crate::time::{Instant, Span};
 
@@ -123,6 +124,11 @@ pub trait PortPair {
 
     /// Where the buffers are.
     fn census(&self) -> Census;
+
+    /// The descriptors that the pair goes on using, for whoever limits what they are good for (FreeBSD's Capsicum).
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
 }
 
 /// A pair whose caller can also begin frames, not only pass on what it received: what a load generator needs.

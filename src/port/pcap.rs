@@ -8,6 +8,7 @@
 //! A capture must never disturb traffic: a writer that fails is reported once and closed, and the frames go on.
 
 use std::io::Write;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
@@ -189,6 +190,10 @@ impl<P: PortPair, W: Write> PortPair for Pcap<P, W> {
 
     fn census(&self) -> Census {
         self.inner.census()
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.inner.descriptors()
     }
 }
 

@@ -15,7 +15,7 @@ pub use plot::{plot_png, plot_svg};
 pub use recorder::{Bin, DirectionRecorder, DirectionReport, QueueBin, RunSetup};
 pub use result::{ResultFile, RunResult};
 pub use table::{markdown, text};
-pub use write::write_all;
+pub use write::{put_all, write_all};
 
 use std::path::PathBuf;
 

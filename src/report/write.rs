@@ -1,18 +1,29 @@
 //! Puts a report into a folder.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{DirectionReport, ReportError, ResultFile, markdown, plot_png, plot_svg, series};
 
-/// Writes `results.json`, `table.md`, `series.csv`, `delay.svg` and `delay.png` into `dir`, which is made if it does
-/// not exist, and returns their paths. The figures are written first, so that a plot that fails costs nothing else.
+/// Writes the files of [`put_all`] into `dir`, which is made if it does not exist, and returns their paths.
 pub fn write_all(dir: &Path, reports: &[DirectionReport]) -> Result<Vec<PathBuf>, ReportError> {
     fs::create_dir_all(dir).map_err(|source| ReportError::Write { path: dir.to_owned(), source })?;
+    put_all(dir, reports, |name, bytes| fs::write(dir.join(name), bytes))
+}
+
+/// Hands `results.json`, `table.md`, `series.csv`, `delay.svg` and `delay.png` to `put`, name and bytes, for whoever
+/// writes by other means than paths. Returns what their paths in `dir` are. The figures come first, so that a plot that
+/// fails costs nothing else.
+pub fn put_all(
+    dir: &Path,
+    reports: &[DirectionReport],
+    mut put: impl FnMut(&str, &[u8]) -> io::Result<()>,
+) -> Result<Vec<PathBuf>, ReportError> {
     let mut written = Vec::new();
     let mut put = |name: &str, bytes: &[u8]| {
         let path = dir.join(name);
-        fs::write(&path, bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+        put(name, bytes).map_err(|source| ReportError::Write { path: path.clone(), source })?;
         written.push(path);
         Ok::<_, ReportError>(())
     };

@@ -10,4 +10,5 @@ pub mod lane;
 pub mod netmap_check;
 #[cfg(target_os = "linux")]
 pub mod preflight;
+pub mod privileges;
 pub mod thread;

@@ -21,8 +21,9 @@ pub fn pin(core: usize) -> Option<String> {
 pub const SPIN: Span = Span::from_micros(5);
 
 /// Gives the calling thread precise timers and, if `fifo` is a priority, the real-time class and memory that stays.
-/// Returns what the host refused.
-pub fn schedule(fifo: Option<u8>) -> Vec<String> {
+/// Returns what the host refused. `leaving_root` = the process will give root up, after which all memory that it takes
+/// counts against a limit.
+pub fn schedule(fifo: Option<u8>, leaving_root: bool) -> Vec<String> {
     let mut refused = Vec::new();
     #[cfg(target_os = "linux")]
     if let Err(e) = l4sd_host::set_precise_timers() {
@@ -30,11 +31,11 @@ pub fn schedule(fifo: Option<u8>) -> Vec<String> {
     }
     if let Some(priority) = fifo {
         if let Err(e) = l4sd_host::set_fifo(i32::from(priority)) {
-            refused.push(format!(
-                "{e}; the forwarder runs in the ordinary class (run as root, or grant CAP_SYS_NICE)"
-            ));
+            let grant = if cfg!(target_os = "linux") { ", or grant CAP_SYS_NICE" } else { "" };
+            refused.push(format!("{e}; the forwarder runs in the ordinary class (run as root{grant})"));
         }
-        if let Err(e) = l4sd_host::lock_memory() {
+        let lifted = if leaving_root { l4sd_host::lift_memlock_limit() } else { Ok(()) };
+        if let Err(e) = lifted.and_then(|()| l4sd_host::lock_memory()) {
             refused.push(format!("{e}; pages may be swapped (run as root, or raise the memlock limit)"));
         }
     }

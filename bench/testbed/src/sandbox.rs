@@ -42,6 +42,11 @@ pub enum SandboxError {
          user.max_user_namespaces, kernel.unprivileged_userns_clone) or run as root"
     )]
     Refused(String),
+    /// The operating system has no namespaces.
+    #[error(
+        "the testbed is made of Linux namespaces, which this system does not have; FreeBSD has freebsd/testbed/"
+    )]
+    NotLinux,
     /// A program could not be started.
     #[error("cannot start {program}: {source}")]
     Start {
@@ -98,6 +103,9 @@ pub fn inside() -> Option<Rights> {
 
 /// Whether a sandbox can be made here, and with which rights.
 pub fn probe(tools: &Tools) -> Result<Rights, SandboxError> {
+    if !cfg!(target_os = "linux") {
+        return Err(SandboxError::NotLinux);
+    }
     let mut said = String::new();
     for rights in [Rights::Root, Rights::User] {
         let output = unshare(tools, rights)

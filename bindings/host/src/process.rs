@@ -45,6 +45,15 @@ pub fn hang_up(pid: i32) -> Result<()> {
     if rc == 0 { Ok(()) } else { Err(Error::last("kill(SIGHUP)")) }
 }
 
+/// Lets the process lock as much memory as it likes, as root may anyway. Before root is given up: with
+/// [`lock_memory`] in force, later memory counts against the limit, and there is soon none to be had.
+pub fn lift_memlock_limit() -> Result<()> {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` lives through the call, which reads it.
+    let rc = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    if rc == 0 { Ok(()) } else { Err(Error::last("setrlimit(RLIMIT_MEMLOCK)")) }
+}
+
 #[cfg(target_os = "linux")]
 pub use linux::{Capability, has_capability, rt_runtime_us, set_precise_timers};
 

@@ -209,7 +209,7 @@ fn over<P: Originate>(port: P, args: &BenchArgs, mixes: &[Mix]) -> Result<Report
     let load = &args.load;
     let stop = stop_on_signals()?;
     let core = load.core.and_then(thread::pin);
-    for problem in thread::schedule(None).into_iter().chain(core) {
+    for problem in thread::schedule(None, false).into_iter().chain(core) {
         eprintln!("l4sd: warning: {problem}");
     }
     let name = |port: &Option<PortSpec>| port.as_ref().map_or_else(String::new, ToString::to_string);

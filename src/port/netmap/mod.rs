@@ -14,6 +14,8 @@ pub mod keep;
 mod open;
 pub mod record;
 
+use std::os::fd::BorrowedFd;
+
 use l4sd_netmap::{Buffer, Interest, Netmap, Port};
 
 use self::half::Half;
@@ -218,6 +220,10 @@ impl PortPair for NetmapPort {
         let in_rings = self.both().iter().map(|half| open::slot_count(&half.port)).sum();
         let spare = self.spares.iter().map(Vec::len).sum();
         Census { total: in_rings + self.extra, spare, in_rings }
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.both().iter().map(|half| half.port.fd()).collect()
     }
 }
 
