@@ -15,7 +15,7 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement ns3 tune wheel wheel-test tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement ns3 tune wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,10 @@ wheel-test: wheel ## the package's tests, against the wheel
 	@$(ENV) python3 -m venv target/venv-gym && target/venv-gym/bin/pip install -q gymnasium numpy pytest
 	@$(ENV) target/venv-gym/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 	@$(ENV) cd target && venv-gym/bin/python -m pytest -q ../bindings/python/tests
+
+freebsd: ## everything that exists on FreeBSD 14, compiled and linked for it with a toolchain of its own; nothing is run
+	@freebsd/lint.sh
+	@$(ENV) freebsd/cross/build.sh
 
 tools: ## the senders of the demo: iperf3 and ethtool from the system, udp_prague into target/tools
 	@$(ENV) CARGO="$(CARGO)" sh bench/testbed/tools.sh

@@ -21,7 +21,8 @@ stage() {
 packages() {
     local pair lacking=()
     for pair in ip:iproute2 ping:iputils-ping iperf3:iperf3 ethtool:ethtool tcpdump:tcpdump nft:nftables \
-        unshare:util-linux make:make cc:gcc git:git; do
+        unshare:util-linux make:make cc:gcc git:git file:file readelf:binutils \
+        shellcheck:shellcheck mandoc:mandoc; do
         command -v "${pair%%:*}" >/dev/null || lacking+=("${pair##*:}")
     done
     [[ -f /usr/include/stdio.h ]] || lacking+=(libc6-dev)
