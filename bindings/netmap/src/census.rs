@@ -131,7 +131,8 @@ mod tests {
         let netmap = model.netmap();
         ["em0", "em1"].map(|name| {
             let options = Options { extra_buffers: 3, ..Options::default() };
-            netmap.open(&name.parse().unwrap(), &options).unwrap()
+            let name = name.parse().expect("a name");
+            netmap.open(&name, &options).expect("the model has it")
         })
     }
 
