@@ -1,5 +1,7 @@
 //! What the contract does not ask of other ports.
 
+#![cfg(target_os = "linux")]
+
 use l4sd::port::netmap::{NetmapOptions, NetmapPort};
 use l4sd::port::{PortError, PortPair, Side};
 use l4sd::time::{Instant, Span};

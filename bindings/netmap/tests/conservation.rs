@@ -1,5 +1,6 @@
 //! Random work on two ports: after every step every buffer is in exactly one place, frames leave unchanged and in order.
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;

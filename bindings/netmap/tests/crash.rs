@@ -1,5 +1,6 @@
 //! A process that dies before any one of its stores to shared memory, and one that goes on with its descriptors.
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;

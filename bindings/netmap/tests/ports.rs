@@ -1,5 +1,6 @@
 //! Opening, rings, memory regions, pipes, waiting, and the ways in which a port fails.
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
