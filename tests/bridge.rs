@@ -15,8 +15,8 @@ use l4sd::config::{Config, Settings};
 use l4sd::control::Decision;
 use l4sd::control::guard::{Guard, State};
 use l4sd::control::link::{ControlLink, ThreadLink};
-use l4sd::control::policy::Policy;
 use l4sd::control::policy::replay::Replay;
+use l4sd::control::policy::{Abstention, Policy};
 use l4sd::egress::Egress;
 use l4sd::port::mem::{MemConfig, MemPort, Outside};
 use l4sd::port::{Census, PortCounters, PortError, PortPair, Side};
@@ -765,7 +765,7 @@ impl<F: FnMut(&TelemetryWindow) -> Option<Knobs> + Send> Says<F> {
 }
 
 impl<F: FnMut(&TelemetryWindow) -> Option<Knobs> + Send> ControlLink for Says<F> {
-    fn offer(&mut self, window: &TelemetryWindow) {
+    fn offer(&mut self, window: &TelemetryWindow, _in_force: &Knobs) {
         self.next = (self.policy)(window).map(|knobs| Decision {
             based_on: window.id,
             window_end: window.end,
@@ -903,7 +903,7 @@ fn a_shadow_policy_changes_nothing() {
 /// A policy that answers an older window than the last; `None` while it has none.
 struct Late<F>(F, Option<Decision>);
 impl<F: FnMut(&TelemetryWindow) -> Option<TelemetryWindow> + Send> ControlLink for Late<F> {
-    fn offer(&mut self, window: &TelemetryWindow) {
+    fn offer(&mut self, window: &TelemetryWindow, _in_force: &Knobs) {
         self.1 = (self.0)(window).map(|w| Decision { based_on: w.id, window_end: w.end, knobs: target(5) });
     }
     fn newest(&mut self) -> Option<Decision> {
@@ -944,7 +944,7 @@ fn a_replayed_file_is_followed() {
     let keys =
         format!("{TEN}[aqm]\npolicy = \"replay:{}\"\n[control]\nt_expire = \"1s\"\n", file.path().display());
     let policy = Replay::open(Path::new(file.path()), Instant::ZERO).unwrap();
-    let link = ThreadLink::spawn(Box::new(policy), Span::from_micros(20), || ()).unwrap();
+    let link = ThreadLink::spawn(|| Some(Box::new(policy)), Span::from_micros(20), || Instant::ZERO).unwrap();
     let mut setup = Setup::new(&keys).arriving(standing_queue(2000)).controlled(link).lasting(1_000);
     setup.pause = Duration::from_micros(100);
     let run = setup.run();
@@ -963,12 +963,12 @@ struct Stuck {
 }
 
 impl Policy for Stuck {
-    fn decide(&mut self, _window: &TelemetryWindow) -> Option<Knobs> {
+    fn decide(&mut self, _window: &TelemetryWindow, _in_force: &Knobs) -> Result<Knobs, Abstention> {
         let (open, bell) = &*self.gate;
         let limit = Duration::from_mins(1);
         let (_guard, wait) = bell.wait_timeout_while(open.lock().unwrap(), limit, |open| !*open).unwrap();
         self.gave_up.fetch_or(wait.timed_out(), Ordering::Relaxed);
-        None
+        Err(Abstention::Silent)
     }
 }
 
@@ -980,8 +980,8 @@ struct OpensAfterwards {
 }
 
 impl ControlLink for OpensAfterwards {
-    fn offer(&mut self, window: &TelemetryWindow) {
-        self.link.offer(window);
+    fn offer(&mut self, window: &TelemetryWindow, in_force: &Knobs) {
+        self.link.offer(window, in_force);
     }
 
     fn newest(&mut self) -> Option<Decision> {
@@ -1002,7 +1002,7 @@ fn a_stuck_policy_never_delays_the_forwarder() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let gave_up = Arc::new(AtomicBool::new(false));
     let policy = Stuck { gate: Arc::clone(&gate), gave_up: Arc::clone(&gave_up) };
-    let link = ThreadLink::spawn(Box::new(policy), Span::from_micros(20), || ()).unwrap();
+    let link = ThreadLink::spawn(|| Some(Box::new(policy)), Span::from_micros(20), || Instant::ZERO).unwrap();
     let counters = link.counters();
     let stuck =
         Setup::new(TEN).arriving(standing_queue(1000)).controlled(OpensAfterwards { gate, link }).run();

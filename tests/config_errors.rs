@@ -78,6 +78,18 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
         ("aqm.policy", "\"replay:x.csv\"", Box::new(|c| c.aqm.policy = Policy::Replay("x.csv".into()))),
         ("aqm.target", "\"20ms\"", Box::new(|c| c.aqm.target = Some(Span::from_millis(20)))),
         ("aqm.nqb", "true", Box::new(|c| c.aqm.nqb = true)),
+        ("aqm.policy", "\"model\"", Box::new(|c| c.aqm.policy = Policy::Model(None))),
+        ("aqm.policy", "\"model:a.onnx\"", Box::new(|c| c.aqm.policy = Policy::Model(Some("a.onnx".into())))),
+        ("control.model", "\"m.onnx\"", Box::new(|c| c.control.model = Some("m.onnx".into()))),
+        (
+            "control.model_sha256",
+            "\"0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef\"",
+            Box::new(|c| {
+                c.control.model_sha256 =
+                    Some("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef".to_owned());
+            }),
+        ),
+        ("control.onnxruntime", "\"ort.so\"", Box::new(|c| c.control.onnxruntime = Some("ort.so".into()))),
         ("control.shadow", "true", Box::new(|c| c.control.shadow = true)),
         ("control.core", "3", Box::new(|c| c.control.core = Some(3))),
         ("control.t_expire", "\"48ms\"", Box::new(|c| c.control.t_expire = Span::from_millis(48))),
@@ -163,8 +175,8 @@ fn every_mistake_names_place_key_and_fix() {
             vec!["[left], [right], [link], [aqm]"],
         ),
         (
-            "[control]\nmodel = \"m.onnx\"\n",
-            "l4sd.toml:8:1: unknown key 'control.model'",
+            "[control]\nmodels = \"m.onnx\"\n",
+            "l4sd.toml:8:1: unknown key 'control.models'",
             vec!["shadow, core, t_expire"],
         ),
         (

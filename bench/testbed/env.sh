@@ -19,3 +19,11 @@ export L4SD_TOOLS
 # Programs that an ordinary user's PATH often lacks, although the user may run them: ethtool, nft, tcpdump.
 PATH="$PATH:$L4SD_TOOLS/bin:$L4SD_TOOLS/usr/bin:$L4SD_TOOLS/usr/sbin:/usr/sbin:/sbin"
 export PATH
+
+# The library that runs models, where tools.sh has put it; what the user has set wins.
+for l4sd_file in "$L4SD_TOOLS"/onnxruntime/onnxruntime/capi/libonnxruntime.so.*; do
+    if [ -z "${ORT_DYLIB_PATH:-}" ] && [ -f "$l4sd_file" ]; then
+        ORT_DYLIB_PATH=$l4sd_file
+        export ORT_DYLIB_PATH
+    fi
+done

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Gets the programs that the demo and the cells drive: iperf3 and ethtool from the system's packages (installed as root,
 # else downloaded and unpacked), udp_prague by cargo. What is there is used. Never fails: the testbed itself says what
-# is still missing. Everything unpacked goes to $L4SD_TOOLS, by default target/tools.
+# is still missing. ONNX Runtime comes in its Python package. Everything unpacked goes to $L4SD_TOOLS, by default target/tools.
 set -u
 tools="${L4SD_TOOLS:-target/tools}"
 mkdir -p "$tools"
@@ -53,5 +53,14 @@ if ! have udp_prague_sender || ! have udp_prague_receiver; then
     echo "tools: building udp_prague"
     "${CARGO:-cargo}" install -q udp_prague --version 0.2.2 --locked --root "$tools" ||
         echo "tools: could not build udp_prague"
+fi
+
+# The library only: the package's Python files are not used.
+onnxruntime=1.31.1
+if [ -z "${ORT_DYLIB_PATH:-}" ] && ! ls "$tools"/onnxruntime/onnxruntime/capi/libonnxruntime.so.* >/dev/null 2>&1; then
+    echo "tools: getting onnxruntime $onnxruntime"
+    python3 -m venv "$tools/venv" >/dev/null 2>&1 &&
+        "$tools/venv/bin/pip" install -q --target "$tools/onnxruntime" --no-deps "onnxruntime==$onnxruntime" ||
+        echo "tools: could not get onnxruntime (python3 with venv is needed); models cannot be run"
 fi
 exit 0

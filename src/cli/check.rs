@@ -3,9 +3,11 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::controller::Source;
 use super::exit::{Exit, Failure};
 use super::target::{self, Target};
 use crate::config::Config;
+use crate::control::model::Session;
 
 /// Arguments of `l4sd check`.
 #[derive(Debug, Args)]
@@ -29,9 +31,12 @@ struct Row {
 /// privilege is missing.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let config = args.target.config()?;
-    target::replay_file(&config)?;
+    let source = Source::of(&config)?;
     super::netmap::refuse_idle_keeper(&config)?;
-    let rows = findings(&config);
+    let mut rows = findings(&config);
+    if let Some(source @ Source::Model(..)) = source {
+        rows.push(model(source, &config)?);
+    }
     if args.json {
         let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
         println!("{json}");
@@ -48,6 +53,14 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let exit = if failed.iter().any(|r| r.privilege) { Exit::Privilege } else { Exit::Host };
     let error = anyhow::anyhow!("{} finding(s) would stop forwarding or damage traffic", failed.len());
     Err(Failure::new(exit, error))
+}
+
+/// The model, tried on this host.
+fn model(source: Source, config: &Config) -> Result<Row, Failure> {
+    let Source::Model(file, path) = source else { unreachable!("asked for a model") };
+    let session = Session::open(&file, &path, config.control.onnxruntime.as_deref())?;
+    let message = format!("{}, {}", path.display(), session.backend());
+    Ok(Row { severity: "ok", subject: "model".to_owned(), message, privilege: false })
 }
 
 fn findings(config: &Config) -> Vec<Row> {

@@ -9,11 +9,13 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::oracle::OracleArgs;
 use crate::config::Policy;
+use crate::control::model::{ModelFile, UNNAMED};
 use crate::control::policy::replay::Replay;
 use crate::eval::plan::{self, Draws, PlanError};
 use crate::eval::runner::{self, RunError};
 use crate::eval::{EvalError, EvalPlan, Progress, RecordLog, file, plots, tables};
 use crate::report::ReportError;
+use crate::telemetry::features::schema::Schema;
 use crate::time::Instant;
 
 /// Arguments of `l4sd eval`.
@@ -102,9 +104,15 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
 
 /// All that a policy is: a stored run is not taken for one of a file that has been changed since.
 fn definition(policy: &Policy) -> Result<String, Failure> {
-    let Policy::Replay(file) = policy else { return Ok(format!("{policy:?}")) };
-    let replay = Replay::open(file, Instant::ZERO)?;
-    Ok(format!("{policy:?} {replay:?}"))
+    match policy {
+        Policy::Replay(file) => Ok(format!("{policy:?} {:?}", Replay::open(file, Instant::ZERO)?)),
+        Policy::Model(Some(file)) => {
+            let model = ModelFile::read(file, &Schema::embedded(), None)?;
+            Ok(format!("model {}", model.sha256))
+        }
+        Policy::Model(None) => Err(Failure::new(Exit::Usage, anyhow::anyhow!("{UNNAMED}"))),
+        constants => Ok(format!("{constants:?}")),
+    }
 }
 
 pub(super) fn refused(e: PlanError) -> Failure {

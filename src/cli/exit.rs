@@ -4,6 +4,7 @@ use core::fmt;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
+use crate::control::model::{Fault, ModelError};
 use crate::control::policy::replay::ReplayError;
 use crate::port::PortError;
 use crate::report::ReportError;
@@ -96,6 +97,13 @@ impl From<PrivilegeError> for Failure {
 impl From<ReplayError> for Failure {
     fn from(e: ReplayError) -> Self {
         Self::new(Exit::Data, e)
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(e: ModelError) -> Self {
+        let exit = if matches!(e.fault, Fault::NoBackend(_)) { Exit::Host } else { Exit::Data };
+        Self::new(exit, e)
     }
 }
 

@@ -3,11 +3,13 @@
 
 mod bench;
 mod check;
+mod controller;
 mod eval;
 mod exit;
 mod keeper;
 mod live;
 mod logging;
+mod model;
 mod netmap;
 mod oracle;
 mod pidfile;
@@ -46,6 +48,8 @@ enum Verb {
     Eval(eval::EvalArgs),
     /// Say whether the configuration and this host are fit for `run`; changes nothing
     Check(check::CheckArgs),
+    /// Say whether a file is a model that can be used here, and what it is
+    Model(model::ModelArgs),
     /// Measure the packet path in memory, or send a load through a device and count (--gen)
     Bench(Box<bench::BenchArgs>),
     /// Keep netmap ports open and lend them to `run`, so that a restart neither loses the link nor the mode
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
         Verb::Eval(args) => eval::eval(&args),
         Verb::Keeper(args) => keeper::keeper(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Model(args) => model::model(&args),
         Verb::Bench(args) => bench::bench(&args),
     };
     match outcome {

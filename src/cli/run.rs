@@ -14,6 +14,7 @@ use clap::Args;
 use l4sd_host::Folder;
 use tracing::{info, warn};
 
+use super::controller::{Monitor, Source};
 use super::exit::{Exit, Failure};
 use super::live::{Live, Outcome};
 use super::logging::{self, LogControl};
@@ -22,7 +23,6 @@ use super::sink::Sink;
 use super::target::{self, Target};
 use crate::config::{Config, ConfigError, PortKind, Sched};
 use crate::control::guard::Guard;
-use crate::control::link::ThreadLink;
 use crate::egress::Egress;
 use crate::metrics::server::Bound;
 use crate::metrics::{BuildInfo, Metrics, Setup};
@@ -226,9 +226,9 @@ impl Session {
         let mut lanes = Vec::new();
         let mut sinks = Vec::new();
         for direction in Direction::BOTH {
-            let (lane, reader) = self.lane(direction, start)?;
+            let (lane, reader, monitor) = self.lane(direction, start, clock)?;
             lanes.push(lane);
-            sinks.push(self.sink(reader, start));
+            sinks.push(self.sink(reader, monitor, start));
         }
         let Ok(lanes) = <[Lane<P::Frame>; 2]>::try_from(lanes) else {
             unreachable!("there are two directions")
@@ -320,7 +320,7 @@ impl Session {
     fn tell(&self, outcome: &Outcome, in_force: &Config, metrics: &Metrics, sinks: &mut [Sink]) {
         self.log.set(in_force.log.level);
         for sink in sinks {
-            sink.set_policy(in_force.aqm.policy.to_string());
+            sink.set_policy(in_force.aqm.policy.label());
         }
         let Outcome { reload, message } = outcome;
         if reload.is_success() {
@@ -371,21 +371,20 @@ impl Session {
         Ok(())
     }
 
-    fn lane<F>(&self, direction: Direction, start: Instant) -> Result<(Lane<F>, LaneReader), Failure> {
+    fn lane<F>(
+        &self,
+        direction: Direction,
+        start: Instant,
+        clock: Monotonic,
+    ) -> Result<(Lane<F>, LaneReader, Option<Monitor>), Failure> {
         let config = bridge::egress(&self.config, direction, self.plan, self.args.seed);
         let egress = Egress::new(&config, start);
         let (lane, reader) = Lane::new(direction, egress, self.args.warmup == Span::ZERO);
-        let Some(policy) = target::replay_file(&self.config)? else { return Ok((lane, reader)) };
-        let core = self.config.control.core;
-        let idle = Span::from_nanos(self.config.aqm.t_update.as_nanos() / 16);
-        let link = ThreadLink::spawn(Box::new(policy), idle, move || {
-            if let Some(problem) = core.and_then(packet_thread::pin) {
-                warn!("controller: {problem}");
-            }
-        })
-        .map_err(|e| Failure::new(Exit::Internal, e))?;
+        let Some(source) = Source::of(&self.config)? else { return Ok((lane, reader, None)) };
+        let (link, monitor) =
+            source.start(&self.config, clock).map_err(|e| Failure::new(Exit::Internal, e))?;
         let guard = Guard::new(bridge::guard(&self.config), bridge::default_knobs(&self.config), start);
-        Ok((lane.with_control(Box::new(link), guard), reader))
+        Ok((lane.with_control(Box::new(link), guard), reader, Some(monitor)))
     }
 
     fn metrics(&self) -> Metrics {
@@ -403,17 +402,17 @@ impl Session {
         })
     }
 
-    fn sink(&self, reader: LaneReader, start: Instant) -> Sink {
+    fn sink(&self, reader: LaneReader, monitor: Option<Monitor>, start: Instant) -> Sink {
         let recorder = DirectionRecorder::new(RunSetup {
             scenario: None,
-            policy: self.config.aqm.policy.to_string(),
+            policy: self.config.aqm.policy.label(),
             seed: Some(self.args.seed),
             direction: reader.direction,
             start,
             warmup: self.args.warmup,
             duration: self.args.duration,
         });
-        Sink::new(reader, recorder)
+        Sink::new(reader, recorder, monitor)
     }
 
     /// Makes the calling thread a packet thread, as far as the host allows.

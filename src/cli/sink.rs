@@ -2,12 +2,17 @@
 
 use tracing::{info, warn};
 
+use super::controller::Monitor;
 use crate::control::guard::State;
 use crate::metrics::{ControllerState, Metrics};
 use crate::port::PortCounters;
 use crate::report::{DirectionRecorder, DirectionReport};
 use crate::runtime::lane::{LaneReader, Report};
+use crate::time::{Instant, Span};
 use crate::wire::FrameKind;
+
+/// How often metrics hear of a controller's times.
+const TELL: Span = Span::from_millis(100);
 
 /// The reader of one direction.
 pub(super) struct Sink {
@@ -16,11 +21,17 @@ pub(super) struct Sink {
     latest: Option<Report>,
     /// Windows with a controller, and those of them in which its fallback was in charge.
     controlled: (u64, u64),
+    monitor: Option<Monitor>,
+    told: Instant,
 }
 
 impl Sink {
-    pub(super) const fn new(reader: LaneReader, recorder: DirectionRecorder) -> Self {
-        Self { reader, recorder, latest: None, controlled: (0, 0) }
+    pub(super) const fn new(
+        reader: LaneReader,
+        recorder: DirectionRecorder,
+        monitor: Option<Monitor>,
+    ) -> Self {
+        Self { reader, recorder, latest: None, controlled: (0, 0), monitor, told: Instant::ZERO }
     }
 
     /// Takes everything that has come.
@@ -45,6 +56,13 @@ impl Sink {
             let kinds = FrameKind::ALL.map(|k| (k.label(), report.frames.kinds[k.index()]));
             metrics.update_frames(direction, &kinds, report.frames.ecn);
             metrics.update_tx_pending(direction, report.tx_pending_bytes);
+            metrics.update_decision_age(direction, report.decision_age);
+            if let (Some(monitor), Some((_, counters))) = (&mut self.monitor, &report.control)
+                && report.window.end >= self.told + TELL
+            {
+                monitor.tell(direction, counters, metrics);
+                self.told = report.window.end;
+            }
         }
     }
 
@@ -98,6 +116,10 @@ impl Sink {
             report.result.controller.decisions = Some(c.admitted + c.clamped);
             report.result.controller.late = Some(c.stale);
             report.result.controller.rejected = Some(c.rejected);
+        }
+        if let Some(monitor) = self.monitor {
+            report.result.controller.inference_us = monitor.inference();
+            report.result.model_sha256 = monitor.model_sha256;
         }
         report
     }

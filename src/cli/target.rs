@@ -9,8 +9,7 @@ use clap::Args;
 use l4sd_host::Folder;
 
 use crate::config::{Config, ConfigError, Listen, Policy, PortSpec, Settings};
-use crate::control::policy::replay::{Replay, ReplayError};
-use crate::time::{Instant, Span};
+use crate::time::Span;
 use crate::units::{self, BitRate};
 
 /// What to bridge. What is given here wins over the file.
@@ -31,7 +30,7 @@ pub(super) struct Target {
     /// Rate from right to left
     #[arg(long, value_name = "RATE")]
     rate_right_to_left: Option<BitRate>,
-    /// Discipline or controller: dualpi2, dualpi2-linux, pi2, codel, taildrop or replay:FILE [default: dualpi2]
+    /// Discipline or controller: dualpi2, dualpi2-linux, pi2, codel, taildrop, model, model:FILE or replay:FILE [default: dualpi2]
     #[arg(long, value_name = "POLICY")]
     policy: Option<Policy>,
     /// Let the controller decide and log, but not act
@@ -108,14 +107,6 @@ impl Target {
             .and_then(|mut open| open.read_to_string(&mut text))
             .map_err(|source| ConfigError::Read { file: shown.clone(), source })?;
         Settings::from_toml(&text, &shown)
-    }
-}
-
-/// The decisions that `--policy replay:FILE` names, if that is the policy; their times count from the origin.
-pub(super) fn replay_file(config: &Config) -> Result<Option<Replay>, ReplayError> {
-    match &config.aqm.policy {
-        Policy::Replay(file) => Replay::open(file, Instant::ZERO).map(Some),
-        _ => Ok(None),
     }
 }
 

@@ -45,7 +45,7 @@ impl Changes {
         changes.fix("right.port", *right != new.right);
         changes.link(link, &new.link);
         changes.aqm(aqm, &new.aqm);
-        changes.control(*control, new.control);
+        changes.control(control, &new.control);
         changes.runtime(runtime, &new.runtime);
         changes.fix("metrics.listen", *metrics_listen != new.metrics_listen);
         changes.log(*log, new.log);
@@ -83,11 +83,14 @@ impl Changes {
         self.fix("aqm.nqb", *nqb != new.nqb);
     }
 
-    fn control(&mut self, old: ControlConfig, new: ControlConfig) {
-        let ControlConfig { shadow, core, t_expire } = old;
-        self.fix("control.shadow", shadow != new.shadow);
-        self.fix("control.core", core != new.core);
-        self.fix("control.t_expire", t_expire != new.t_expire);
+    fn control(&mut self, old: &ControlConfig, new: &ControlConfig) {
+        let ControlConfig { model, model_sha256, onnxruntime, shadow, core, t_expire } = old;
+        self.fix("control.model", *model != new.model);
+        self.fix("control.model_sha256", *model_sha256 != new.model_sha256);
+        self.fix("control.onnxruntime", *onnxruntime != new.onnxruntime);
+        self.fix("control.shadow", *shadow != new.shadow);
+        self.fix("control.core", *core != new.core);
+        self.fix("control.t_expire", *t_expire != new.t_expire);
     }
 
     fn runtime(&mut self, old: &RuntimeConfig, new: &RuntimeConfig) {
@@ -167,6 +170,9 @@ mod tests {
             ("aqm.target", format!("{BASE}[aqm]\ntarget = \"5ms\""), "aqm.target default to 5ms"),
             ("aqm.t_update", format!("{BASE}[aqm]\nt_update = \"8ms\"\n[control]\nt_expire = \"32ms\""), ""),
             ("aqm.nqb", format!("{BASE}[aqm]\nnqb = true"), ""),
+            ("control.model", format!("{BASE}[control]\nmodel = \"m.onnx\""), ""),
+            ("control.model_sha256", format!("{BASE}[control]\nmodel_sha256 = \"{}\"", "0".repeat(64)), ""),
+            ("control.onnxruntime", format!("{BASE}[control]\nonnxruntime = \"o.so\""), ""),
             ("control.shadow", format!("{BASE}[control]\nshadow = true"), ""),
             ("control.core", format!("{BASE}[control]\ncore = 1"), ""),
             ("control.t_expire", format!("{BASE}[control]\nt_expire = \"8ms\""), ""),

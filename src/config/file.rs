@@ -33,7 +33,9 @@ sections! {
         limit: Text<super::Limit>, delay: Text<Time>,
     }
     Aqm { policy: Text<super::Policy>, target: Text<Time>, t_update: Text<Time>, nqb: bool }
-    Control { shadow: bool, core: i64, t_expire: Text<Time> }
+    Control {
+        model: PathBuf, model_sha256: String, onnxruntime: PathBuf, shadow: bool, core: i64, t_expire: Text<Time>,
+    }
     Runtime {
         cores: Vec<i64>, sched: Text<super::Sched>, busy_poll: bool, pidfile: PathBuf, netmap_emulated: bool,
         keeper: PathBuf, user: String,
@@ -154,6 +156,9 @@ pub(super) fn read(text: &str, name: &str) -> Result<Settings, ConfigError> {
         target: time(aqm.target),
         t_update: time(aqm.t_update),
         nqb: aqm.nqb,
+        model: control.model,
+        model_sha256: control.model_sha256,
+        onnxruntime: control.onnxruntime,
         shadow: control.shadow,
         core: control.core,
         t_expire: time(control.t_expire),

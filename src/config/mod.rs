@@ -79,8 +79,14 @@ pub struct AqmConfig {
 }
 
 /// `[control]`: how a controller's decisions are used.
-#[derive(Copy, Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ControlConfig {
+    /// The file of the policy `model`.
+    pub model: Option<PathBuf>,
+    /// SHA-256 that the model's file must have, 64 hexadecimal digits in lower case.
+    pub model_sha256: Option<String>,
+    /// The ONNX Runtime library; `None` looks where it usually is.
+    pub onnxruntime: Option<PathBuf>,
     /// Decide and log, but do not apply.
     pub shadow: bool,
     /// CPU core of the controller thread; `None` leaves it to the scheduler.

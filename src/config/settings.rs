@@ -32,7 +32,7 @@ impl Key {
 }
 
 /// Every key there is, in the order of the sample file.
-pub const KEYS: [Key; 26] = [
+pub const KEYS: [Key; 29] = [
     Key { name: "version", example: "1" },
     Key { name: "left.port", example: "\"packet:eth0\"" },
     Key { name: "right.port", example: "\"packet:eth1\"" },
@@ -46,6 +46,12 @@ pub const KEYS: [Key; 26] = [
     Key { name: "aqm.target", example: "\"15ms\"" },
     Key { name: "aqm.t_update", example: "\"16ms\"" },
     Key { name: "aqm.nqb", example: "true" },
+    Key { name: "control.model", example: "\"/usr/local/share/l4sd/student.onnx\"" },
+    Key {
+        name: "control.model_sha256",
+        example: "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"",
+    },
+    Key { name: "control.onnxruntime", example: "\"/usr/local/lib/libonnxruntime.so\"" },
     Key { name: "control.shadow", example: "true" },
     Key { name: "control.core", example: "3" },
     Key { name: "control.t_expire", example: "\"32ms\"" },
@@ -98,6 +104,12 @@ pub struct Settings {
     pub t_update: Option<Span>,
     /// `aqm.nqb`
     pub nqb: Option<bool>,
+    /// `control.model`
+    pub model: Option<PathBuf>,
+    /// `control.model_sha256`
+    pub model_sha256: Option<String>,
+    /// `control.onnxruntime`
+    pub onnxruntime: Option<PathBuf>,
     /// `control.shadow`
     pub shadow: Option<bool>,
     /// `control.core`
@@ -159,6 +171,7 @@ impl Settings {
             left: "left.port", right: "right.port", rate: "link.rate", rate_right_to_left: "link.rate_right_to_left",
             overhead: "link.overhead", mpu: "link.mpu", limit: "link.limit", delay: "link.delay",
             policy: "aqm.policy", target: "aqm.target", t_update: "aqm.t_update", nqb: "aqm.nqb",
+            model: "control.model", model_sha256: "control.model_sha256", onnxruntime: "control.onnxruntime",
             shadow: "control.shadow", core: "control.core", t_expire: "control.t_expire",
             cores: "runtime.cores", sched: "runtime.sched", busy_poll: "runtime.busy_poll",
             pidfile: "runtime.pidfile", netmap_emulated: "runtime.netmap_emulated", keeper: "runtime.keeper",
@@ -193,6 +206,9 @@ impl Settings {
                 nqb: self.nqb.unwrap_or(false),
             },
             control: ControlConfig {
+                model: self.model.clone(),
+                model_sha256: self.model_sha256()?,
+                onnxruntime: self.onnxruntime.clone(),
                 shadow: self.shadow.unwrap_or(false),
                 core: self.number("control.core", self.core, 0, CORE_MAX)?.map(|n| n as usize),
                 t_expire: self
@@ -277,6 +293,14 @@ impl Settings {
             }
             user => Ok(user.clone()),
         }
+    }
+
+    fn model_sha256(&self) -> Result<Option<String>, ConfigError> {
+        let Some(hash) = &self.model_sha256 else { return Ok(None) };
+        if hash.len() == 64 && hash.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Ok(Some(hash.to_ascii_lowercase()));
+        }
+        Err(self.bad("control.model_sha256", format!("'{hash}' is not 64 hexadecimal digits")))
     }
 
     fn number(

@@ -35,11 +35,22 @@ pub enum Policy {
     Taildrop,
     /// The DualQ with decisions read from this file.
     Replay(PathBuf),
+    /// The DualQ with the decisions of a model: this file, or the one that the configuration names.
+    Model(Option<PathBuf>),
 }
 
 impl Policy {
     /// Every accepted spelling.
-    pub const NAMES: &'static str = "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms:..., pi2, codel, taildrop or replay:FILE";
+    pub const NAMES: &'static str = "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms:..., pi2, codel, taildrop, model, \
+         model:FILE or replay:FILE";
+
+    /// What result rows call it: as it is written, but any model is `model`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Model(_) => "model".to_owned(),
+            other => other.to_string(),
+        }
+    }
 
     /// The constants that it sets in place of those of RFC 9332.
     pub fn constants(&self) -> Constants {
@@ -63,6 +74,8 @@ impl fmt::Display for Policy {
             Self::Codel => "codel",
             Self::Taildrop => "taildrop",
             Self::Replay(path) => return write!(f, "replay:{}", path.display()),
+            Self::Model(None) => "model",
+            Self::Model(Some(path)) => return write!(f, "model:{}", path.display()),
         })
     }
 }
@@ -79,6 +92,9 @@ impl FromStr for Policy {
             "pi2" => Self::Pi2,
             "codel" => Self::Codel,
             "taildrop" => Self::Taildrop,
+            "model" => Self::Model(None),
+            "model:" => return Err(ValueError("'model:' needs a file, as in model:student.onnx".into())),
+            _ if text.starts_with("model:") => Self::Model(Some(text["model:".len()..].into())),
             _ if text.starts_with("dualpi2:") => Self::DualPi2With(text["dualpi2:".len()..].parse()?),
             _ => match text.strip_prefix("replay:") {
                 Some("") => {

@@ -65,6 +65,8 @@ pub struct GuardCounters {
     pub clamped: u64,
     /// Rejected: not finite, or a feed-forward that is not on the list.
     pub rejected: u64,
+    /// Those of them that are not finite.
+    pub not_finite: u64,
     /// Rejected: made from a window that closed too long ago.
     pub stale: u64,
     /// Times that a fallback began.
@@ -134,6 +136,7 @@ impl Guard {
         let k = d.knobs;
         if !k.gain.is_finite() || !FEED_FORWARD.contains(&k.feed_forward) {
             self.counters.rejected += 1;
+            self.counters.not_finite += u64::from(!k.gain.is_finite() || !k.feed_forward.is_finite());
             return 1.0;
         }
         let p = &self.params;
@@ -198,6 +201,11 @@ impl Guard {
     /// The parameters in force.
     pub const fn in_force(&self) -> Knobs {
         self.in_force
+    }
+
+    /// How long ago the window closed that the last admitted decision was made from; `None` in fallback.
+    pub fn decision_age(&self, now: Instant) -> Option<Span> {
+        (self.state == State::Model).then(|| now.since(self.goal_from))
     }
 
     /// Who sets them.

@@ -5,74 +5,164 @@
 //! that is stopped in the middle of an operation, or preempted on the forwarder's own core, cannot make the forwarder
 //! spin. (crossbeam's `ArrayQueue` and `AtomicCell` can.)
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use hdrhistogram::Histogram;
+
 use super::Decision;
-use super::policy::Policy;
+use super::policy::{Abstention, Policy};
+use crate::aqm::params::Knobs;
 use crate::telemetry::TelemetryWindow;
-use crate::time::Span;
+use crate::time::{Instant, Span};
 
 /// The forwarder's end.
 pub trait ControlLink: Send {
-    /// Offers a window. A policy that lags misses windows; the forwarder does not wait.
-    fn offer(&mut self, window: &TelemetryWindow);
+    /// Offers a window and what was in force at its end, with the feed-forward that was applied in it. A policy that lags
+    /// misses windows; the forwarder does not wait.
+    fn offer(&mut self, window: &TelemetryWindow, in_force: &Knobs);
 
     /// The newest decision since the last call, if there is one.
     fn newest(&mut self) -> Option<Decision>;
 }
 
-/// What the threads of a link have counted, for metrics.
-#[derive(Debug, Default)]
+/// How far a policy's thread has come.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Stage {
+    /// The policy is being made (a model is loaded, checked and warmed up).
+    Loading,
+    /// It decides.
+    Deciding,
+    /// It could not be made, or it panicked.
+    Failed,
+}
+
+/// What the threads of a link have counted, for metrics and reports. The forwarder touches `missed_windows` only.
+#[derive(Debug)]
 pub struct LinkCounters {
     /// Decisions made.
     pub decisions: AtomicU64,
-    /// Windows that the policy had no answer to.
-    pub undecided: AtomicU64,
+    /// Windows after which the policy wanted nothing, by [`Abstention::index`].
+    pub abstained: [AtomicU64; Abstention::ALL.len()],
     /// Windows that found the ring full.
     pub missed_windows: AtomicU64,
+    stage: AtomicU8,
+    /// Nanoseconds from taking a window to the policy's answer.
+    took: Mutex<Histogram<u64>>,
+}
+
+/// Longest time of a decision that is told from longer ones.
+const LONGEST: u64 = 10_000_000_000;
+
+impl Default for LinkCounters {
+    fn default() -> Self {
+        let took = Histogram::new_with_bounds(1_000, LONGEST, 3).expect("bounds in ascending order");
+        Self {
+            decisions: AtomicU64::new(0),
+            abstained: Default::default(),
+            missed_windows: AtomicU64::new(0),
+            stage: AtomicU8::new(Stage::Loading as u8),
+            took: Mutex::new(took),
+        }
+    }
+}
+
+impl LinkCounters {
+    /// How far the thread has come.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Loading,
+            1 => Stage::Deciding,
+            _ => Stage::Failed,
+        }
+    }
+
+    /// How long decisions took so far, in nanoseconds.
+    pub fn took(&self) -> Histogram<u64> {
+        self.lock().clone()
+    }
+
+    /// Only the policy's thread and whoever reads metrics come here.
+    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.took.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A policy on a thread of its own.
 #[derive(Debug)]
 pub struct ThreadLink {
-    windows: rtrb::Producer<TelemetryWindow>,
+    windows: rtrb::Producer<Observation>,
     decisions: rtrb::Consumer<Decision>,
     counters: Arc<LinkCounters>,
     stop: Arc<AtomicBool>,
     worker: Option<thread::JoinHandle<()>>,
 }
 
+/// A window and what was in force.
+type Observation = (TelemetryWindow, Knobs);
+
 /// Windows on their way: a quarter second at 16 ms.
 const WINDOWS: usize = 16;
 
+/// Shortest sleep between two looks at the ring, in nanoseconds.
+const LEAST_LOOK: u64 = 20_000;
+
+/// Says so if the thread ends by a panic.
+struct Mourner(Arc<LinkCounters>);
+
+impl Drop for Mourner {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stage.store(Stage::Failed as u8, Ordering::Relaxed);
+        }
+    }
+}
+
 impl ThreadLink {
-    /// Starts the worker. `prepare` runs first on its thread (affinity, priority). Between looks at the ring it sleeps
-    /// for `idle`, a fraction of the update interval.
+    /// Starts the worker. `make` runs first on its thread: affinity, priority, and making the policy, which may take
+    /// long; `None` = it could not, and has said why. Windows are expected every `interval`: after one the worker rests for
+    /// seven eighths of it and then looks often, so that it neither busies its core nor is late. `now` is the time by which
+    /// decisions are timed.
     pub fn spawn(
-        mut policy: Box<dyn Policy>,
-        idle: Span,
-        prepare: impl FnOnce() + Send + 'static,
+        make: impl FnOnce() -> Option<Box<dyn Policy>> + Send + 'static,
+        interval: Span,
+        now: impl Fn() -> Instant + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (windows, mut inbox) = rtrb::RingBuffer::<TelemetryWindow>::new(WINDOWS);
+        let (windows, mut inbox) = rtrb::RingBuffer::<Observation>::new(WINDOWS);
         let (mut outbox, decisions) = rtrb::RingBuffer::<Decision>::new(WINDOWS);
         let counters = Arc::new(LinkCounters::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (shared, stopped) = (Arc::clone(&counters), Arc::clone(&stop));
         let worker = thread::Builder::new().name("l4sd-control".to_owned()).spawn(move || {
-            prepare();
+            let _mourner = Mourner(Arc::clone(&shared));
+            let Some(mut policy) = make() else {
+                shared.stage.store(Stage::Failed as u8, Ordering::Relaxed);
+                return;
+            };
+            shared.stage.store(Stage::Deciding as u8, Ordering::Relaxed);
+            let (rest, look) = (interval.as_nanos() / 8 * 7, (interval.as_nanos() / 256).max(LEAST_LOOK));
+            let mut rested = true;
             while !stopped.load(Ordering::Relaxed) {
-                let Ok(window) = inbox.pop() else {
-                    thread::sleep(idle.to_std());
+                let Ok((window, in_force)) = inbox.pop() else {
+                    let nap = if std::mem::replace(&mut rested, true) { look } else { rest };
+                    thread::sleep(Span::from_nanos(nap).to_std());
                     continue;
                 };
-                if let Some(knobs) = policy.decide(&window) {
-                    shared.decisions.fetch_add(1, Ordering::Relaxed);
-                    // A full ring means that the forwarder has stopped looking; it will find older ones first.
-                    let _ = outbox.push(Decision { based_on: window.id, window_end: window.end, knobs });
-                } else {
-                    shared.undecided.fetch_add(1, Ordering::Relaxed);
+                rested = false;
+                let begun = now();
+                let wanted = policy.decide(&window, &in_force);
+                shared.lock().saturating_record(now().since(begun).as_nanos());
+                match wanted {
+                    Ok(knobs) => {
+                        shared.decisions.fetch_add(1, Ordering::Relaxed);
+                        // A full ring means that the forwarder has stopped looking; it will find older ones first.
+                        let _ = outbox.push(Decision { based_on: window.id, window_end: window.end, knobs });
+                    }
+                    Err(why) => {
+                        shared.abstained[why.index()].fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             }
         })?;
@@ -86,8 +176,8 @@ impl ThreadLink {
 }
 
 impl ControlLink for ThreadLink {
-    fn offer(&mut self, window: &TelemetryWindow) {
-        if self.windows.push(*window).is_err() {
+    fn offer(&mut self, window: &TelemetryWindow, in_force: &Knobs) {
+        if self.windows.push((*window, *in_force)).is_err() {
             self.counters.missed_windows.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -8,6 +8,7 @@
 pub mod action;
 pub mod guard;
 pub mod link;
+pub mod model;
 pub mod policy;
 
 use crate::aqm::params::Knobs;

@@ -109,7 +109,7 @@ impl EvalPlan {
         let policies = distinct(policies)?;
         let cells = cells(grids, draws)?;
         let infos = cells.iter().map(|(info, _)| info.clone()).collect();
-        let design = Design::new(infos, policies.iter().map(ToString::to_string), seeds);
+        let design = Design::new(infos, policies.iter().map(Policy::label), seeds);
         let header = Header::new(draws.split.name(), draws.seed);
         Ok(Self { cells, policies, design, header })
     }
@@ -159,8 +159,8 @@ fn distinct(wanted: &[Policy]) -> Result<Vec<Policy>, PlanError> {
         if policies.contains(policy) {
             continue;
         }
-        let name = policy.to_string();
-        if policies.iter().any(|p| p.to_string() == name) {
+        let name = policy.label();
+        if policies.iter().any(|p| p.label() == name) {
             return Err(PlanError::SameName(name));
         }
         policies.push(policy.clone());

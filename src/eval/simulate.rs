@@ -45,7 +45,7 @@ pub fn simulate(
     let (delay_over_time_ms, utilization_over_time) = per_second(&report.bins);
     Ok(CellRecord {
         cell: cell.clone(),
-        policy: policy.to_string(),
+        policy: policy.label(),
         seed,
         run: report.result,
         delay_percentiles_ms: PerQueue {

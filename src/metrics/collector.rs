@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{Buckets, ControllerState, DirectionState, Reload, State, lock};
+use super::{ControllerState, DirectionState, FallbackReason, INFERENCE_EDGES_NS, Reload, State, lock};
 use crate::aqm::Service;
 use crate::aqm::stats::{DELAY_EDGES_NS, DropCause, MarkCause, QueueStats};
 use crate::telemetry::Direction;
@@ -60,9 +60,9 @@ impl Samples {
         self.value(labels, value as f64);
     }
 
-    fn histogram(&mut self, labels: Labels<'_>, buckets: &Buckets) {
+    fn histogram(&mut self, labels: Labels<'_>, edges_ns: &[u64], counts: &[u64], sum_ns: u64) {
         let mut below = 0;
-        let cumulative = DELAY_EDGES_NS.iter().zip(buckets.counts).map(|(&edge, count)| {
+        let cumulative = edges_ns.iter().zip(counts).map(|(&edge, count)| {
             below += count;
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(edge as f64 / 1e9);
@@ -71,8 +71,8 @@ impl Samples {
         });
         let mut h = Histogram::default();
         h.set_bucket(cumulative.collect());
-        h.set_sample_count(buckets.counts.iter().sum());
-        h.set_sample_sum(buckets.sum_ns as f64 / 1e9);
+        h.set_sample_count(counts.iter().sum());
+        h.set_sample_sum(sum_ns as f64 / 1e9);
         self.push(labels, |metric| metric.set_histogram(h));
     }
 
@@ -177,7 +177,8 @@ const FAMILIES: &[Family] = &[
             s.per_direction(state, |s, direction, d| {
                 for service in Service::BOTH {
                     let labels = [("direction", direction), ("queue", service.label())];
-                    s.histogram(&labels, &d.delays[service.index()]);
+                    let h = &d.delays[service.index()];
+                    s.histogram(&labels, &DELAY_EDGES_NS, &h.counts, h.sum_ns);
                 }
             });
         },
@@ -335,6 +336,36 @@ const FAMILIES: &[Family] = &[
             s.count(&[("state", each.label())], u64::from(each == state.controller));
         }
     }),
+    counter(
+        "l4sd_controller_fallbacks_total",
+        "Times that a controller's decisions stopped being followed, by reason.",
+        |state, s| {
+            for (reason, count) in FallbackReason::ALL.into_iter().zip(state.control.fallbacks) {
+                s.count(&[("reason", reason.label())], count);
+            }
+        },
+    ),
+    gauge(
+        "l4sd_controller_decision_age_seconds",
+        "Time since the window closed that the decision in force was made from; 0 without one.",
+        |state, s| {
+            for direction in Direction::BOTH {
+                let age = state.control.decision_age[direction.index()];
+                s.value(&[("direction", direction.label())], age.unwrap_or_default().as_secs_f64());
+            }
+        },
+    ),
+    Family {
+        name: "l4sd_inference_duration_seconds",
+        help: "Time that the controller took for a decision.",
+        kind: MetricType::HISTOGRAM,
+        fill: |state, s| {
+            for direction in Direction::BOTH {
+                let i = &state.control.inference[direction.index()];
+                s.histogram(&[("direction", direction.label())], &INFERENCE_EDGES_NS, &i.counts, i.sum_ns);
+            }
+        },
+    },
 ];
 
 /// What the registry asks at every scrape.

@@ -123,6 +123,71 @@ struct ConfigState {
     loaded_at: f64,
 }
 
+/// Why a controller's decisions stopped being followed. The `reason` label.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum FallbackReason {
+    /// No decision came in time.
+    Timeout,
+    /// What came was not finite.
+    Nan,
+    /// What came was not on the list of what may be asked for.
+    Range,
+    /// The policy could not be run, or its thread ended.
+    Crash,
+    /// The link is unlike those that the model was trained on.
+    Drift,
+    /// The model could not be loaded, or failed its golden vectors.
+    Golden,
+}
+
+impl FallbackReason {
+    /// All reasons.
+    pub const ALL: [Self; 6] =
+        [Self::Timeout, Self::Nan, Self::Range, Self::Crash, Self::Drift, Self::Golden];
+
+    /// The label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Nan => "nan",
+            Self::Range => "range",
+            Self::Crash => "crash",
+            Self::Drift => "drift",
+            Self::Golden => "golden",
+        }
+    }
+}
+
+/// Upper edges of the buckets of `l4sd_inference_duration_seconds` in nanoseconds.
+pub const INFERENCE_EDGES_NS: [u64; 11] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+];
+
+/// A controller as a scrape shows it.
+#[derive(Clone, Debug, Default)]
+struct Control {
+    fallbacks: [u64; FallbackReason::ALL.len()],
+    decision_age: [Option<Span>; 2],
+    inference: [Inference; 2],
+}
+
+/// How long decisions took in one direction.
+#[derive(Copy, Clone, Debug, Default)]
+struct Inference {
+    counts: [u64; INFERENCE_EDGES_NS.len() + 1],
+    sum_ns: u64,
+}
+
 /// A port as a scrape shows it.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 struct Port {
@@ -181,6 +246,7 @@ struct State {
     ports: [Port; 2],
     directions: [DirectionState; 2],
     controller: ControllerState,
+    control: Control,
 }
 
 /// Handle to the metrics of one forwarder; clones share them.
@@ -211,6 +277,7 @@ impl Metrics {
             ports: [Port::default(); 2],
             directions: [direction.clone(), direction],
             controller: ControllerState::default(),
+            control: Control::default(),
         }));
         let registry = Registry::new();
         registry
@@ -286,6 +353,35 @@ impl Metrics {
     /// Says who sets the parameters.
     pub fn set_controller(&self, state: ControllerState) {
         self.lock().controller = state;
+    }
+
+    /// A controller's decisions stopped being followed.
+    pub fn count_fallback(&self, reason: FallbackReason) {
+        self.lock().control.fallbacks[reason as usize] += 1;
+    }
+
+    /// Takes the age of the decision in force in a direction, if there is one.
+    pub fn update_decision_age(&self, direction: Direction, age: Option<Span>) {
+        self.lock().control.decision_age[direction.index()] = age;
+    }
+
+    /// Takes how long all decisions of a direction took so far, in nanoseconds.
+    pub fn update_inference(&self, direction: Direction, took: &hdrhistogram::Histogram<u64>) {
+        let mut inference = Inference::default();
+        for recorded in took.iter_recorded() {
+            let ns = took.lowest_equivalent(recorded.value_iterated_to());
+            let count = recorded.count_at_value();
+            inference.counts[INFERENCE_EDGES_NS.partition_point(|&edge| edge < ns)] += count;
+            inference.sum_ns += ns * count;
+        }
+        self.lock().control.inference[direction.index()] = inference;
+    }
+
+    /// Says what runs the model, and which it is.
+    pub fn set_model(&self, backend: &str, sha256: &str) {
+        let mut state = self.lock();
+        backend.clone_into(&mut state.build.backend);
+        sha256.clone_into(&mut state.build.model_sha256);
     }
 
     /// Says whether frames are being forwarded: `/readyz` answers 200 if so, otherwise 503.

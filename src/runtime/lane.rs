@@ -4,6 +4,7 @@
 
 use super::change::Change;
 use crate::aqm::Service;
+use crate::aqm::params::Knobs;
 use crate::control::Decision;
 use crate::control::guard::{Guard, GuardCounters, State};
 use crate::control::link::ControlLink;
@@ -28,6 +29,8 @@ pub struct Report {
     pub control: Option<(State, GuardCounters)>,
     /// Number of the [`Change`](super::change::Change) that was taken over last; 0 before the first.
     pub change: u64,
+    /// Age of the decision in force; `None` without one.
+    pub decision_age: Option<Span>,
     /// Nothing follows.
     pub last: bool,
 }
@@ -94,6 +97,8 @@ struct Run {
 struct Controlled {
     link: Box<dyn ControlLink>,
     guard: Guard,
+    /// The factor that p' was multiplied with in the window that is open.
+    feed_forward: f64,
 }
 
 impl core::fmt::Debug for Controlled {
@@ -135,7 +140,7 @@ impl<F> Lane<F> {
     /// Puts a controller in charge of the parameters.
     #[must_use]
     pub fn with_control(mut self, link: Box<dyn ControlLink>, guard: Guard) -> Self {
-        self.control = Some(Controlled { link, guard });
+        self.control = Some(Controlled { link, guard, feed_forward: 1.0 });
         self
     }
 
@@ -178,6 +183,7 @@ impl<F> Lane<F> {
 
     fn step(egress: &mut Egress<F>, c: &mut Controlled, decision: Option<&Decision>, now: Instant) {
         if let Some(knobs) = c.guard.step(decision, now) {
+            c.feed_forward *= knobs.feed_forward;
             egress.apply(&knobs, now);
         }
     }
@@ -187,9 +193,11 @@ impl<F> Lane<F> {
         let window = self.egress.take_window(now);
         if let Some(c) = &mut self.control {
             Self::step(&mut self.egress, c, None, now);
-            c.link.offer(&window);
+            let feed_forward = core::mem::replace(&mut c.feed_forward, 1.0);
+            c.link.offer(&window, &Knobs { feed_forward, ..c.guard.in_force() });
         }
         let control = self.control.as_ref().map(|c| (c.guard.state(), c.guard.counters()));
+        let decision_age = self.control.as_ref().and_then(|c| c.guard.decision_age(now));
         let report = Report {
             window,
             frames: self.frames,
@@ -197,6 +205,7 @@ impl<F> Lane<F> {
             tx_pending_bytes,
             control,
             change: self.change,
+            decision_age,
             last,
         };
         // Cumulative: a lost report costs resolution only.

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 
+use super::models;
+use super::run::SimError;
 use crate::aqm::params::Knobs;
 use crate::config::Policy as PolicyName;
 use crate::control::Decision;
 use crate::control::guard::{Guard, GuardParams, State};
 use crate::control::policy::Policy;
-use crate::control::policy::replay::{Replay, ReplayError};
+use crate::control::policy::replay::Replay;
 use crate::egress::Egress;
 use crate::report::result::RunResult;
 use crate::telemetry::TelemetryWindow;
@@ -30,9 +32,14 @@ pub(super) struct Controller {
 
 impl Controller {
     /// The controller that a policy's name stands for; `None` for constants.
-    pub(super) fn of(name: &PolicyName, latency: Span) -> Result<Option<Self>, ReplayError> {
-        let PolicyName::Replay(file) = name else { return Ok(None) };
-        Ok(Some(Self::new(Box::new(Replay::open(file, Instant::ZERO)?), latency)))
+    pub(super) fn of(name: &PolicyName, latency: Span) -> Result<Option<Self>, SimError> {
+        let policy: Box<dyn Policy> = match name {
+            PolicyName::Replay(file) => Box::new(Replay::open(file, Instant::ZERO)?),
+            PolicyName::Model(Some(file)) => Box::new(models::policy(file)?),
+            PolicyName::Model(None) => return Err(SimError::NoModel),
+            _ => return Ok(None),
+        };
+        Ok(Some(Self::new(policy, latency)))
     }
 
     fn new(policy: Box<dyn Policy>, latency: Span) -> Self {
@@ -71,11 +78,12 @@ impl Controller {
     /// A window has closed, inside the `measured` time or before.
     pub(super) fn window(&mut self, window: &TelemetryWindow, egress: &mut Egress<u32>, measured: bool) {
         let now = window.end;
+        let seen = self.in_force();
         self.feed_forward = 1.0;
         if let Some(knobs) = self.guard.step(None, now) {
             egress.apply(&knobs, now);
         }
-        if let Some(knobs) = self.policy.decide(window) {
+        if let Ok(knobs) = self.policy.decide(window, &seen) {
             let decision = Decision { based_on: window.id, window_end: now, knobs };
             self.decisions += 1;
             self.under_way.push_back((now + self.latency, decision));
@@ -99,14 +107,15 @@ impl Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::policy::Abstention;
     use crate::sim::Scenario;
     use crate::sim::run::simulation;
 
     struct Always(Knobs);
 
     impl Policy for Always {
-        fn decide(&mut self, _: &TelemetryWindow) -> Option<Knobs> {
-            Some(self.0)
+        fn decide(&mut self, _: &TelemetryWindow, _: &Knobs) -> Result<Knobs, Abstention> {
+            Ok(self.0)
         }
     }
 

@@ -21,6 +21,7 @@ pub mod events;
 pub mod flow;
 pub mod grid;
 pub mod link;
+mod models;
 mod phases;
 pub mod run;
 pub mod scenario;

@@ -5,12 +5,14 @@
 use super::controller::Controller;
 use super::engine::{Probe, Sim};
 use super::flow::FlowStats;
+use super::models;
 use super::phases::Phases;
 use super::scenario::{Drawn, PlannedFlow, Scenario};
 use super::traffic::SourceSpec;
 use crate::aqm::params::{DEFAULT_LIMIT_PACKETS, Knobs, Limit as QueueLimit, PiParams};
 use crate::aqm::{PacketMeta, Service};
 use crate::config::{AqmConfig, Policy};
+use crate::control::model::{ModelError, UNNAMED};
 use crate::control::policy::replay::ReplayError;
 use crate::egress::{Egress, EgressConfig};
 use crate::report::recorder::BIN;
@@ -32,6 +34,12 @@ pub enum SimError {
     /// The decisions of a `replay:FILE` cannot be read.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Nothing says which model.
+    #[error("{UNNAMED}")]
+    NoModel,
 }
 
 /// A scenario under a seed with its bottleneck under a policy, before anything has happened.
@@ -108,7 +116,7 @@ pub fn run_detailed(
     let constants = policy.constants().knobs();
     let mut recorder = DirectionRecorder::new(RunSetup {
         scenario: Some(scenario.name.clone()),
-        policy: policy.to_string(),
+        policy: policy.label(),
         seed: Some(seed),
         direction: Direction::LeftToRight,
         start: Instant::ZERO,
@@ -162,6 +170,9 @@ pub fn run_detailed(
     report.result.recovery_ms = recoveries(scenario, &observed.bins);
     if let Some(c) = controller {
         c.report(&mut report.result);
+    }
+    if let Policy::Model(Some(path)) = policy {
+        report.result.model_sha256 = Some(models::file(path)?.sha256.clone());
     }
     Ok(SimRun { report, delays_ns: [l, c] })
 }

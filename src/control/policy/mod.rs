@@ -1,12 +1,50 @@
-//! Who decides. A policy sees windows and wants parameters; it knows nothing of packets, threads or the guard.
+//! Policies: what a controller can be.
 
+pub mod learned;
 pub mod replay;
 
 use crate::aqm::params::Knobs;
 use crate::telemetry::TelemetryWindow;
 
+/// Why a policy wants nothing after a window.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub enum Abstention {
+    /// It has no opinion.
+    Silent,
+    /// What it worked out is not finite.
+    NotFinite,
+    /// The link is unlike those that it was made for.
+    Unfamiliar,
+    /// It could not be run.
+    Failed,
+}
+
+impl Abstention {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Silent, Self::NotFinite, Self::Unfamiliar, Self::Failed];
+
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::NotFinite => "nan",
+            Self::Unfamiliar => "drift",
+            Self::Failed => "crash",
+        }
+    }
+
+    /// Its place in [`Abstention::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// A source of decisions.
 pub trait Policy: Send {
-    /// The parameters that it wants after this window; `None` if it has no opinion.
-    fn decide(&mut self, window: &TelemetryWindow) -> Option<Knobs>;
+    /// The parameters that it wants after this window. `in_force` is what was in force at the window's end, with the
+    /// feed-forward that was applied in it.
+    ///
+    /// # Errors
+    /// It wants none, and why.
+    fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention>;
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Policy;
+use super::{Abstention, Policy};
 use crate::aqm::params::Knobs;
 use crate::telemetry::TelemetryWindow;
 use crate::time::{Instant, Span};
@@ -83,12 +83,12 @@ impl Replay {
 }
 
 impl Policy for Replay {
-    fn decide(&mut self, window: &TelemetryWindow) -> Option<Knobs> {
+    fn decide(&mut self, window: &TelemetryWindow, _in_force: &Knobs) -> Result<Knobs, Abstention> {
         let elapsed = window.end.since(self.start);
-        let row = self.rows.iter().rposition(|(at, _)| *at <= elapsed)?;
+        let row = self.rows.iter().rposition(|(at, _)| *at <= elapsed).ok_or(Abstention::Silent)?;
         let knobs = self.rows[row].1;
         let fresh = self.current.replace(row) != Some(row);
-        Some(if fresh { knobs } else { Knobs { feed_forward: 1.0, ..knobs } })
+        Ok(if fresh { knobs } else { Knobs { feed_forward: 1.0, ..knobs } })
     }
 }
 
@@ -120,11 +120,12 @@ mod tests {
     fn a_row_holds_until_the_next_and_feeds_forward_once() {
         let f = file("at_s,target_ms,gain,ramp_min_ms,feed_forward\n1,5,1.4,0.8,2\n2,10,1,1,1\n");
         let mut r = Replay::open(f.path(), Instant::from_millis(100)).unwrap();
-        assert_eq!(r.decide(&window(1_000)), None);
-        let first = r.decide(&window(1_100)).unwrap();
+        let mut decide = |ms| r.decide(&window(ms), &Knobs::default());
+        assert_eq!(decide(1_000), Err(Abstention::Silent));
+        let first = decide(1_100).unwrap();
         assert_eq!((first.target, first.gain, first.feed_forward), (Span::from_millis(5), 1.4, 2.0));
-        assert_eq!(r.decide(&window(1_500)).unwrap().feed_forward, 1.0);
-        assert_eq!(r.decide(&window(2_100)).unwrap().target, Span::from_millis(10));
+        assert_eq!(decide(1_500).unwrap().feed_forward, 1.0);
+        assert_eq!(decide(2_100).unwrap().target, Span::from_millis(10));
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! Who decides in `run` and `check`: from the policy's name to a thread that makes decisions.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, mpsc};
+
+use tracing::{info, warn};
+
+use super::exit::{Exit, Failure};
+use crate::config::{Config, Policy as PolicyName, Sched};
+use crate::control::guard::GuardCounters;
+use crate::control::link::{LinkCounters, Stage, ThreadLink};
+use crate::control::model::{ModelError, ModelFile, Session, UNNAMED};
+use crate::control::policy::learned::Learned;
+use crate::control::policy::replay::Replay;
+use crate::control::policy::{Abstention, Policy};
+use crate::metrics::{FallbackReason, Metrics};
+use crate::report::result::InferenceResult;
+use crate::runtime::clock::{Clock, Monotonic};
+use crate::runtime::thread as packet_thread;
+use crate::telemetry::Direction;
+use crate::telemetry::features::schema::Schema;
+use crate::time::Instant;
+
+/// What a policy with decisions is made of, read and judged but not yet running.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// A file of decisions.
+    Replay(Replay),
+    /// A model.
+    Model(Arc<ModelFile>, PathBuf),
+}
+
+impl Source {
+    /// What the configuration's policy needs; `None` for constants.
+    pub(super) fn of(config: &Config) -> Result<Option<Self>, Failure> {
+        let path = match &config.aqm.policy {
+            PolicyName::Replay(file) => return Ok(Some(Self::Replay(Replay::open(file, Instant::ZERO)?))),
+            PolicyName::Model(file) => file.clone().or_else(|| config.control.model.clone()),
+            _ => return Ok(None),
+        };
+        let path = path.ok_or_else(|| Failure::new(Exit::Config, anyhow::anyhow!("{UNNAMED}")))?;
+        let model = ModelFile::read(&path, &Schema::embedded(), config.control.model_sha256.as_deref())?;
+        Ok(Some(Self::Model(Arc::new(model), path)))
+    }
+
+    /// The policy, ready to decide. Takes long for a model.
+    fn ready(self, config: &Config, backend: &OnceLock<&'static str>) -> Result<Box<dyn Policy>, ModelError> {
+        match self {
+            Self::Replay(replay) => Ok(Box::new(replay)),
+            Self::Model(model, path) => {
+                let session = Session::open(&model, &path, config.control.onnxruntime.as_deref())?;
+                info!(
+                    model = %path.display(), sha256 = %session.sha256(), backend = %session.backend(),
+                    "the model has answered its golden vectors"
+                );
+                let _ = backend.set(session.backend().label());
+                Ok(Box::new(Learned::new(session, &Schema::embedded())))
+            }
+        }
+    }
+
+    /// Starts the policy's thread. It makes itself ready there while DualPI2 forwards with its constants; if it fails, it
+    /// says so and the constants stay.
+    pub(super) fn start(self, config: &Config, clock: Monotonic) -> std::io::Result<(ThreadLink, Monitor)> {
+        let model_sha256 = match &self {
+            Self::Model(model, _) => Some(model.sha256.clone()),
+            Self::Replay(_) => None,
+        };
+        let backend = Arc::new(OnceLock::new());
+        let shared = Arc::clone(&backend);
+        let interval = config.aqm.t_update;
+        let of_thread = config.clone();
+        let (scheduled, is_scheduled) = mpsc::channel();
+        let make = move || {
+            if let Some(problem) = of_thread.control.core.and_then(packet_thread::pin) {
+                warn!("controller: {problem}");
+            }
+            // Behind the forwarder, should they share a core.
+            if let Sched::Fifo(priority) = of_thread.runtime.sched {
+                let leaving_root = of_thread.runtime.user.is_some();
+                for problem in packet_thread::schedule(Some(priority.saturating_sub(1).max(1)), leaving_root)
+                {
+                    warn!("controller: {problem}");
+                }
+            }
+            let _ = scheduled.send(());
+            match self.ready(&of_thread, &shared) {
+                Ok(policy) => Some(policy),
+                Err(error) => {
+                    warn!("the model is not used, DualPI2's constants stay in force: {error}");
+                    None
+                }
+            }
+        };
+        if model_sha256.is_some() {
+            // The library is found before privileges are given up; it is an error only for the thread that needs it.
+            let _ = l4sd_onnxruntime::backend(&l4sd_onnxruntime::candidates(
+                config.control.onnxruntime.as_deref(),
+            ));
+        }
+        let link = ThreadLink::spawn(make, interval, move || clock.now())?;
+        // The real-time class as well. A thread that could not start sends nothing and is not waited for.
+        let _ = is_scheduled.recv();
+        let counters = link.counters();
+        Ok((link, Monitor { counters, model_sha256, backend, seen: Seen::default() }))
+    }
+}
+
+/// A controller as seen from the managing thread.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    counters: Arc<LinkCounters>,
+    /// SHA-256 of the model.
+    pub(super) model_sha256: Option<String>,
+    backend: Arc<OnceLock<&'static str>>,
+    seen: Seen,
+}
+
+/// Counters at the last look.
+#[derive(Copy, Clone, Debug, Default)]
+struct Seen {
+    fallbacks: u64,
+    abstained: [u64; Abstention::ALL.len()],
+    rejected: [u64; 2],
+    failed: bool,
+}
+
+impl Monitor {
+    /// Tells `metrics` what is new, the guard's counters being `guard`.
+    pub(super) fn tell(&mut self, direction: Direction, guard: &GuardCounters, metrics: &Metrics) {
+        if let (Some(sha256), Some(backend)) = (&self.model_sha256, self.backend.get()) {
+            metrics.set_model(backend, sha256);
+        }
+        metrics.update_inference(direction, &self.counters.took());
+        let now = Seen {
+            fallbacks: guard.fallbacks,
+            abstained: self.counters.abstained.each_ref().map(|n| n.load(Ordering::Relaxed)),
+            rejected: [guard.not_finite, guard.rejected - guard.not_finite],
+            failed: self.counters.stage() == Stage::Failed,
+        };
+        let before = std::mem::replace(&mut self.seen, now);
+        if now.failed && !before.failed && guard.admitted + guard.clamped == 0 {
+            metrics.count_fallback(FallbackReason::Golden);
+        }
+        for _ in before.fallbacks..now.fallbacks {
+            metrics.count_fallback(reason(&before, &now));
+        }
+    }
+
+    /// Percentiles of the time per decision so far.
+    pub(super) fn inference(&self) -> InferenceResult {
+        let took = self.counters.took();
+        let us = |p: f64| (!took.is_empty()).then(|| took.value_at_percentile(p) as f64 / 1e3);
+        InferenceResult { p50: us(50.0), p99: us(99.0), p999: us(99.9) }
+    }
+}
+
+/// Why a fallback that began between two looks began: what else was counted in the meantime, the gravest first.
+fn reason(before: &Seen, now: &Seen) -> FallbackReason {
+    let more = |why: Abstention| now.abstained[why.index()] > before.abstained[why.index()];
+    if now.failed || more(Abstention::Failed) {
+        FallbackReason::Crash
+    } else if more(Abstention::NotFinite) || now.rejected[0] > before.rejected[0] {
+        FallbackReason::Nan
+    } else if now.rejected[1] > before.rejected[1] {
+        FallbackReason::Range
+    } else if more(Abstention::Unfamiliar) {
+        FallbackReason::Drift
+    } else {
+        FallbackReason::Timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fallback_has_the_gravest_reason_of_its_time() {
+        let seen = |abstained: [u64; 4], rejected, failed| Seen { fallbacks: 0, abstained, rejected, failed };
+        let before = seen([5, 1, 0, 0], [3, 0], false);
+        for (now, want) in [
+            (before, FallbackReason::Timeout),
+            (seen([9, 1, 0, 0], [3, 0], false), FallbackReason::Timeout),
+            (seen([5, 1, 4, 0], [3, 0], false), FallbackReason::Drift),
+            (seen([5, 1, 4, 0], [3, 1], false), FallbackReason::Range),
+            (seen([5, 2, 4, 0], [3, 1], false), FallbackReason::Nan),
+            (seen([5, 1, 0, 0], [4, 0], false), FallbackReason::Nan),
+            (seen([5, 2, 4, 1], [3, 1], false), FallbackReason::Crash),
+            (seen([5, 1, 0, 0], [3, 0], true), FallbackReason::Crash),
+        ] {
+            assert_eq!(reason(&before, &now), want, "{now:?}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `l4sd model`: is a file a model that this program can use on this machine, and what does it say of itself?
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use crate::control::model::{ModelFile, Session};
+use crate::runtime::clock::{Clock, Monotonic};
+use crate::telemetry::features::schema::Schema;
+
+/// Arguments of `l4sd model`.
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Load it as `run` would: file, metadata, golden vectors, and the time that it takes
+    Check(FileArgs),
+    /// Print what it says of itself; nothing is run
+    Show(FileArgs),
+}
+
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The model
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// SHA-256 that it must have
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+    /// The ONNX Runtime library [default: ORT_DYLIB_PATH, or where it usually is]
+    #[arg(long, value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    file: String,
+    sha256: String,
+    producer: String,
+    opset: i64,
+    parameters: u64,
+    operators: Vec<(String, usize)>,
+    outputs: Vec<(String, Vec<usize>)>,
+    candidates: usize,
+    period_s: f64,
+    threshold: f64,
+    hysteresis: f64,
+    distance_limit: Option<f64>,
+    feed_forward_threshold: Option<f64>,
+    golden_vectors: usize,
+    golden_tolerance: f32,
+    notes: std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<Checked>,
+}
+
+/// What trying it showed.
+#[derive(Debug, Serialize)]
+struct Checked {
+    backend: String,
+    decision_us: Percentiles,
+}
+
+#[derive(Debug, Serialize)]
+struct Percentiles {
+    p50: f64,
+    p99: f64,
+    max: f64,
+}
+
+/// Runs the verb.
+pub(super) fn model(args: &ModelArgs) -> Result<(), Failure> {
+    let (args, check) = match &args.verb {
+        Verb::Check(args) => (args, true),
+        Verb::Show(args) => (args, false),
+    };
+    let schema = Schema::embedded();
+    let model = ModelFile::read(&args.file, &schema, args.sha256.as_deref())?;
+    let checked = check.then(|| try_it(&model, args)).transpose()?;
+    let shown = shown(&model, args, checked, schema.width());
+    if args.json {
+        let json = serde_json::to_string_pretty(&shown).map_err(|e| Failure::new(Exit::Internal, e))?;
+        println!("{json}");
+    } else {
+        print!("{}", text(&shown));
+    }
+    Ok(())
+}
+
+/// Decisions that are timed.
+const TIMED: usize = 1000;
+
+fn try_it(model: &ModelFile, args: &FileArgs) -> Result<Checked, Failure> {
+    let mut session = Session::open(model, &args.file, args.onnxruntime.as_deref())?;
+    let clock = Monotonic::start();
+    let golden = &model.card.golden.inputs;
+    let width = Schema::embedded().width();
+    let mut took: Vec<u64> = Vec::with_capacity(TIMED);
+    for input in golden.chunks_exact(width).cycle().take(TIMED) {
+        let begun = clock.now();
+        session.run(input).map_err(|e| Failure::new(Exit::Data, e))?;
+        took.push(clock.now().since(begun).as_nanos());
+    }
+    took.sort_unstable();
+    let us = |per_cent: usize| took.get(took.len() * per_cent / 100).map_or(0.0, |ns| *ns as f64 / 1e3);
+    let max = took.last().map_or(0.0, |ns| *ns as f64 / 1e3);
+    Ok(Checked {
+        backend: session.backend().to_string(),
+        decision_us: Percentiles { p50: us(50), p99: us(99), max },
+    })
+}
+
+fn shown(model: &ModelFile, args: &FileArgs, checked: Option<Checked>, width: usize) -> Shown {
+    let card = &model.card;
+    Shown {
+        file: args.file.display().to_string(),
+        sha256: model.sha256.clone(),
+        producer: model.producer.clone(),
+        opset: model.opset,
+        parameters: model.parameters,
+        operators: model.operators.clone(),
+        outputs: model.outputs.iter().map(|o| (o.name.clone(), o.shape.clone())).collect(),
+        candidates: card.candidates.len(),
+        period_s: card.period.as_secs_f64(),
+        threshold: card.threshold,
+        hysteresis: card.hysteresis,
+        distance_limit: card.distance_limit,
+        feed_forward_threshold: card.feed_forward_threshold,
+        golden_vectors: card.golden.inputs.len() / width,
+        golden_tolerance: card.golden.tolerance,
+        notes: card.notes.clone(),
+        checked,
+    }
+}
+
+fn text(s: &Shown) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    let operators: Vec<String> = s.operators.iter().map(|(op, n)| format!("{op} x{n}")).collect();
+    let outputs: Vec<String> = s.outputs.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let or_none = |x: Option<f64>| x.map_or("none".to_owned(), |x| x.to_string());
+    let producer = if s.producer.is_empty() { "unknown" } else { &s.producer };
+    for (name, value) in [
+        ("file", s.file.clone()),
+        ("sha256", s.sha256.clone()),
+        ("made by", format!("{producer}, operator set {}", s.opset)),
+        ("parameters", s.parameters.to_string()),
+        ("operators", operators.join(", ")),
+        ("outputs", outputs.join(", ")),
+        ("settings", format!("{} candidates, one chosen every {} s", s.candidates, s.period_s)),
+        ("rule", format!("eligible from P(feasible) = {}, hysteresis {}", s.threshold, s.hysteresis)),
+        ("retreats", format!("above distance {}", or_none(s.distance_limit))),
+        ("feed-forward", format!("from probability {}", or_none(s.feed_forward_threshold))),
+        ("golden", format!("{} vectors, within {:e}", s.golden_vectors, s.golden_tolerance)),
+    ] {
+        let _ = writeln!(out, "{name:<13} {value}");
+    }
+    for (key, value) in &s.notes {
+        let _ = writeln!(out, "{key:<13} {value}");
+    }
+    if let Some(c) = &s.checked {
+        let t = &c.decision_us;
+        let _ = writeln!(out, "{:<13} {}: golden vectors answered", "ok", c.backend);
+        let _ = writeln!(
+            out,
+            "{:<13} median {:.0}, P99 {:.0}, longest {:.0} us",
+            "per decision", t.p50, t.p99, t.max
+        );
+    }
+    out
+}

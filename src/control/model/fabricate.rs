@@ -1,0 +1,156 @@
+//! Models for tests: linear ones, whose answers are known without a backend.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message;
+
+use super::proto::{
+    Dimension, Entry, FLOAT, Graph, Model, Node, OperatorSet, Shape, Tensor, TensorType, Type, ValueInfo,
+};
+use crate::telemetry::features::schema::Schema;
+
+/// A model whose every output is `bias + weight x features[at]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    /// `[target_s, gain, ramp_min_s]`.
+    pub(crate) candidates: Vec<[f64; 3]>,
+    /// Score of each candidate.
+    pub(crate) score: Vec<f32>,
+    /// Logit of each candidate.
+    pub(crate) feasible: Vec<f32>,
+    /// Logits of feed-forwards, if any.
+    pub(crate) feed_forward: Option<[f32; 5]>,
+    /// A feature and what each unit of it adds to the score of every candidate but the first.
+    pub(crate) slope: (usize, f32),
+    /// `distance` is this feature's value, the limit 1.
+    pub(crate) distance: Option<usize>,
+}
+
+impl Default for Linear {
+    /// 5 ms is better than 15 ms, and feasible.
+    fn default() -> Self {
+        Self {
+            candidates: vec![[0.015, 1.0, 0.0008], [0.005, 1.0, 0.0008]],
+            score: vec![0.0, -0.5],
+            feasible: vec![9.0, 9.0],
+            feed_forward: None,
+            slope: (0, 0.0),
+            distance: None,
+        }
+    }
+}
+
+fn entry(key: &str, value: impl Into<String>) -> Entry {
+    Entry { key: key.to_owned(), value: value.into() }
+}
+
+fn encode(floats: &[f32]) -> String {
+    STANDARD.encode(floats.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+fn port(name: &str, shape: &[usize]) -> ValueInfo {
+    let dim = shape
+        .iter()
+        .map(|n| Dimension { dim_value: Some(n.cast_signed() as i64), dim_param: None })
+        .collect();
+    let tensor = TensorType { elem_type: FLOAT, shape: Some(Shape { dim }) };
+    ValueInfo { name: name.to_owned(), r#type: Some(Type { tensor_type: Some(tensor) }) }
+}
+
+impl Linear {
+    fn answers(&self, features: &[f32]) -> Vec<f32> {
+        let by_slope =
+            |(i, s): (usize, &f32)| if i == 0 { *s } else { s + self.slope.1 * features[self.slope.0] };
+        let mut all: Vec<f32> = self.score.iter().enumerate().map(by_slope).collect();
+        all.extend(&self.feasible);
+        all.extend(self.distance.map(|at| features[at]));
+        all.extend(self.feed_forward.iter().flatten());
+        all
+    }
+
+    /// The model as a message, to be spoilt.
+    pub(in crate::control::model) fn model(&self, schema: &Schema) -> Model {
+        let width = schema.width();
+        let mut graph = Graph {
+            name: "linear".to_owned(),
+            input: vec![port("features", &[1, width])],
+            ..Graph::default()
+        };
+        let mut gemm = |name: &str, bias: &[f32], weight: &dyn Fn(usize, usize) -> f32| {
+            let n = bias.len();
+            let tensor = |part: &str, dims: &[usize], values: Vec<f32>| Tensor {
+                dims: dims.iter().map(|d| d.cast_signed() as i64).collect(),
+                data_type: FLOAT,
+                name: format!("{name}.{part}"),
+                raw_data: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                ..Tensor::default()
+            };
+            let weights = (0..width * n).map(|k| weight(k / n, k % n)).collect();
+            graph.initializer.push(tensor("weight", &[width, n], weights));
+            graph.initializer.push(tensor("bias", &[n], bias.to_vec()));
+            graph.node.push(Node {
+                input: vec!["features".to_owned(), format!("{name}.weight"), format!("{name}.bias")],
+                output: vec![name.to_owned()],
+                op_type: "Gemm".to_owned(),
+                ..Node::default()
+            });
+            graph.output.push(port(name, &[1, n]));
+        };
+        let (at, slope) = self.slope;
+        gemm("score", &self.score, &|feature, i| if feature == at && i > 0 { slope } else { 0.0 });
+        gemm("feasible", &self.feasible, &|_, _| 0.0);
+        if let Some(at) = self.distance {
+            gemm("distance", &[0.0], &|feature, _| f32::from(u8::from(feature == at)));
+        }
+        if let Some(logits) = &self.feed_forward {
+            gemm("feed_forward", logits, &|_, _| 0.0);
+        }
+        let inputs: Vec<f32> = (0..2 * width).map(|i| ((i * 7) % 13) as f32 / 13.0).collect();
+        let outputs: Vec<f32> = inputs.chunks(width).flat_map(|x| self.answers(x)).collect();
+        let mut metadata_props = vec![
+            entry("l4sd.format", "1"),
+            entry("l4sd.schema", &schema.hash),
+            entry("l4sd.candidates", serde_json::to_string(&self.candidates).expect("numbers")),
+            entry("l4sd.period_s", "0.128"),
+            entry("l4sd.threshold", "0.9"),
+            entry("l4sd.hysteresis", "0.1"),
+            entry("l4sd.golden_in", encode(&inputs)),
+            entry("l4sd.golden_out", encode(&outputs)),
+            entry("l4sd.golden_tolerance", "0.0001"),
+            entry("note", "linear, for tests"),
+        ];
+        metadata_props.extend(self.distance.map(|_| entry("l4sd.distance_limit", "1")));
+        metadata_props.extend(self.feed_forward.map(|_| entry("l4sd.feed_forward_threshold", "0.5")));
+        Model {
+            ir_version: 8,
+            producer_name: "l4sd".to_owned(),
+            graph: Some(graph),
+            opset_import: vec![OperatorSet { domain: String::new(), version: 17 }],
+            metadata_props,
+            ..Model::default()
+        }
+    }
+
+    /// The model's file.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.model(&Schema::embedded()).encode_to_vec()
+    }
+
+    /// A file on disk that goes away with the value.
+    pub(crate) fn file(&self) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::with_suffix(".onnx").expect("a temporary file");
+        std::fs::write(file.path(), self.bytes()).expect("room for it");
+        file
+    }
+}
+
+/// Whether models can be run here; says so if not.
+pub(crate) fn can_run() -> bool {
+    match l4sd_onnxruntime::backend(&l4sd_onnxruntime::candidates(None)) {
+        Ok(_) => true,
+        Err(e) => {
+            eprintln!("SKIPPED: {e} (make tools gets one, and sets ORT_DYLIB_PATH)");
+            false
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A learned policy: windows become features, a model scores settings, the best eligible one is wanted
+//! (`--policy model:FILE`).
+//!
+//! It runs on the controller's thread and may take as long as it likes; how late is too late is the guard's to say.
+
+use super::{Abstention, Policy};
+use crate::aqm::params::Knobs;
+use crate::control::model::Session;
+use crate::control::model::choice::{Chosen, Unfit};
+use crate::telemetry::TelemetryWindow;
+use crate::telemetry::features::extract::Extractor;
+use crate::telemetry::features::schema::Schema;
+use crate::time::Instant;
+
+/// The policy of one direction.
+#[derive(Debug)]
+pub struct Learned {
+    session: Session,
+    extractor: Extractor,
+    features: Vec<f32>,
+    chosen: Chosen,
+    /// What holds until the next choice.
+    held: Result<Knobs, Abstention>,
+    next_choice: Instant,
+}
+
+impl Learned {
+    /// A policy that has seen nothing. `schema` must be the one that the session's model was judged against.
+    pub fn new(session: Session, schema: &Schema) -> Self {
+        let extractor = Extractor::new(schema);
+        Self {
+            session,
+            features: vec![0.0; extractor.width()],
+            extractor,
+            chosen: Chosen::default(),
+            held: Err(Abstention::Silent),
+            next_choice: Instant::ZERO,
+        }
+    }
+
+    /// The session that it runs.
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    fn ask(&mut self, slow: bool) -> Result<Knobs, Abstention> {
+        self.extractor.write(&mut self.features);
+        let card = self.session.card().clone();
+        let answer = self.session.run(&self.features).map_err(|_| Abstention::Failed)?;
+        let fit = answer.fit(&card).map_err(|unfit| match unfit {
+            Unfit::NotFinite => Abstention::NotFinite,
+            Unfit::Unfamiliar => Abstention::Unfamiliar,
+        })?;
+        Ok(self.chosen.next(fit, &card, slow))
+    }
+}
+
+impl Policy for Learned {
+    fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention> {
+        self.extractor.push(window, in_force);
+        let card = self.session.card();
+        let (period, every_window) = (card.period, card.feed_forward_threshold.is_some());
+        if window.id == 0 {
+            (self.chosen, self.next_choice) = (Chosen::default(), window.end);
+        }
+        let slow = window.end >= self.next_choice;
+        if slow {
+            self.next_choice = (self.next_choice + period).max(window.end);
+        }
+        if slow || every_window {
+            let wanted = self.ask(slow);
+            self.held = wanted.map(|knobs| Knobs { feed_forward: 1.0, ..knobs });
+            return wanted;
+        }
+        self.held
+    }
+}

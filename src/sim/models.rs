@@ -1,0 +1,98 @@
+//! Models for simulations: a file is read once in a process and made ready once a thread, since that takes as long as a
+//! short simulation. A model that is in use goes back to its thread's shelf when the simulation ends.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::aqm::params::Knobs;
+use crate::control::model::{ModelError, ModelFile, Session};
+use crate::control::policy::learned::Learned;
+use crate::control::policy::{Abstention, Policy};
+use crate::telemetry::TelemetryWindow;
+use crate::telemetry::features::schema::Schema;
+
+static FILES: Mutex<Option<HashMap<PathBuf, Arc<ModelFile>>>> = Mutex::new(None);
+
+thread_local! {
+    static SHELF: RefCell<HashMap<PathBuf, Vec<Learned>>> = RefCell::new(HashMap::new());
+}
+
+/// The model at `path`, as it was when this process first read it.
+pub(super) fn file(path: &Path) -> Result<Arc<ModelFile>, ModelError> {
+    let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    let files = files.get_or_insert_with(HashMap::new);
+    if let Some(model) = files.get(path) {
+        return Ok(Arc::clone(model));
+    }
+    let model = Arc::new(ModelFile::read(path, &Schema::embedded(), None)?);
+    files.insert(path.to_owned(), Arc::clone(&model));
+    Ok(model)
+}
+
+/// A policy on loan from this thread's shelf.
+pub(super) struct Borrowed {
+    path: PathBuf,
+    policy: Option<Learned>,
+}
+
+/// The policy of the model at `path`, ready to be asked from window 0 on.
+pub(super) fn policy(path: &Path) -> Result<Borrowed, ModelError> {
+    let shelved = SHELF.with_borrow_mut(|shelf| shelf.get_mut(path).and_then(Vec::pop));
+    let policy = match shelved {
+        Some(policy) => policy,
+        None => Learned::new(Session::open(&*file(path)?, path, None)?, &Schema::embedded()),
+    };
+    Ok(Borrowed { path: path.to_owned(), policy: Some(policy) })
+}
+
+impl Policy for Borrowed {
+    fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention> {
+        self.policy.as_mut().ok_or(Abstention::Failed)?.decide(window, in_force)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(policy) = self.policy.take() {
+            let path = std::mem::take(&mut self.path);
+            SHELF.with_borrow_mut(|shelf| shelf.entry(path).or_default().push(policy));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Policy;
+    use crate::control::model::fabricate::{Linear, can_run};
+    use crate::sim::Scenario;
+    use crate::sim::run::run;
+
+    /// The model wants 5 ms whatever it sees. It is followed from 26 ms on, one bin per 64 ms, so that in the measured
+    /// window the queue is that of 5 ms.
+    #[test]
+    fn a_model_is_followed() {
+        if !can_run() {
+            return;
+        }
+        let text = "name = \"x\"\nduration = \"8s\"\nwarmup = \"2s\"\n[link]\nrate = \"40Mbit\"\n[[flow]]\n\
+                    cc = \"cubic\"\nrtt = \"20ms\"\ncount = 4\n";
+        let scenario = Scenario::parse(text, "x").unwrap();
+        let file = Linear::default().file();
+        let of = |policy: Policy| run(&scenario, &policy, 1).unwrap().result;
+        let model = of(Policy::Model(Some(file.path().to_owned())));
+        let short = of("dualpi2:target=5ms".parse().unwrap());
+        let long = of(Policy::DualPi2);
+        let mean = |r: &crate::report::RunResult| r.queues.c.delay_ms.mean.unwrap();
+        assert!((mean(&model) / mean(&short) - 1.0).abs() < 0.1, "{} {}", mean(&model), mean(&short));
+        assert!(mean(&model) < 0.6 * mean(&long), "{} {}", mean(&model), mean(&long));
+        assert_eq!(
+            (model.policy.as_str(), model.model_sha256.as_ref().map(String::len)),
+            ("model", Some(64))
+        );
+        assert_eq!((model.fallback_share, model.controller.decisions), (Some(0.0), Some(500)));
+        let again = of(Policy::Model(Some(file.path().to_owned())));
+        assert_eq!(again, model, "a model that was in use before decides as a fresh one does");
+    }
+}
