@@ -51,6 +51,8 @@ impl<P: PortPair> Delay<P> {
 impl<P: PortPair> PortPair for Delay<P> {
     type Frame = P::Frame;
 
+    const BREATH: usize = P::BREATH;
+
     fn recv(&mut self, from: Side, budget: usize, batch: &mut Vec<P::Frame>) -> Result<(), PortError> {
         self.inner.recv(from, budget, batch)
     }

@@ -79,6 +79,8 @@ impl<P: PortPair> Fault<P> {
 impl<P: PortPair> PortPair for Fault<P> {
     type Frame = P::Frame;
 
+    const BREATH: usize = P::BREATH;
+
     fn recv(&mut self, from: Side, budget: usize, batch: &mut Vec<P::Frame>) -> Result<(), PortError> {
         if budget == 0 {
             return Ok(());

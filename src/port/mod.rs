@@ -85,6 +85,9 @@ pub trait PortPair {
     /// An owned frame. Not `Clone`; ends in [`PortPair::send`] or [`PortPair::recycle`].
     type Frame: fmt::Debug;
 
+    /// Frames that one breath of the forwarder moves a side: more where each breath costs calls into the kernel.
+    const BREATH: usize = 64;
+
     /// Appends at most `budget` frames received on `from` to `batch`, oldest first. Does not wait.
     fn recv(&mut self, from: Side, budget: usize, batch: &mut Vec<Self::Frame>) -> Result<(), PortError>;
 

@@ -132,6 +132,8 @@ impl<P: PortPair, W: Write> Pcap<P, W> {
 impl<P: PortPair, W: Write> PortPair for Pcap<P, W> {
     type Frame = P::Frame;
 
+    const BREATH: usize = P::BREATH;
+
     fn recv(&mut self, from: Side, budget: usize, batch: &mut Vec<P::Frame>) -> Result<(), PortError> {
         let old = batch.len();
         let outcome = self.inner.recv(from, budget, batch);

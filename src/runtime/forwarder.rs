@@ -1,6 +1,6 @@
-//! The breath loop: one thread, two directions. A breath reads the clock once, takes up to [`BUDGET`] frames a side,
-//! queues them, sends what the shapers have time for, and publishes at window edges; between breaths it waits for a
-//! frame or for the next deadline.
+//! The breath loop: one thread, two directions. A breath reads the clock once, takes up to [`PortPair::BREATH`] frames
+//! a side, queues them, sends what the shapers have time for, and publishes at window edges; between breaths it waits
+//! for a frame or for the next deadline.
 //!
 //! Per packet it does not allocate, lock, log or look anything up; it must not know a port's kind.
 
@@ -13,9 +13,6 @@ use crate::aqm::{Departure, PacketMeta};
 use crate::port::{PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 use crate::wire::{self, FrameKind};
-
-/// Frames taken from a side, and sent to a side, in one breath.
-pub const BUDGET: usize = 64;
 
 /// The NQB code point (RFC 9956).
 const NQB_DSCP: u8 = 45;
@@ -94,7 +91,7 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
             clock,
             tx_bound: tx_bound(&lanes),
             lanes,
-            batch: Vec::with_capacity(BUDGET),
+            batch: Vec::with_capacity(P::BREATH),
             options,
             start,
             warm: options.warmup == Span::ZERO,
@@ -172,7 +169,7 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
 
     fn receive(&mut self, index: usize, now: Instant) -> Result<usize, PortError> {
         let lane = &mut self.lanes[index];
-        self.port.recv(lane.from, BUDGET, &mut self.batch)?;
+        self.port.recv(lane.from, P::BREATH, &mut self.batch)?;
         let received = self.batch.len();
         for frame in self.batch.drain(..) {
             let bytes = self.port.bytes(&frame);
@@ -199,7 +196,7 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
     fn transmit(&mut self, index: usize, now: Instant) -> usize {
         let to = self.lanes[index].to;
         let mut sent = 0;
-        while sent < BUDGET && self.transmit_room(to) > 0 {
+        while sent < P::BREATH && self.transmit_room(to) > 0 {
             let lane = &mut self.lanes[index];
             let Some(departure) = lane.egress.poll(now) else { break };
             let packet = match departure {

@@ -131,6 +131,9 @@ impl NetmapPort {
 impl PortPair for NetmapPort {
     type Frame = Frame;
 
+    /// A sync of each side and the wake-up of whoever receives weigh more than frames do.
+    const BREATH: usize = 256;
+
     fn recv(&mut self, from: Side, budget: usize, batch: &mut Vec<Frame>) -> Result<(), PortError> {
         let (halves, spares) = self.parts();
         let half = &mut halves[from.index()];
