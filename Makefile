@@ -15,7 +15,7 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement ns3 tune wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement ns3 tune oracle wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ ns3: build ## the simulator beside ns-3 from PyPI: throughput and queue delay wi
 tune: build ## search the constants of dualpi2-tuned on the train split (Optuna, some 20 minutes) into models/
 	@$(ENV) python3 -m venv target/venv-tune && target/venv-tune/bin/pip install -q "optuna>=5,<6"
 	@$(ENV) target/venv-tune/bin/python models/train/tune.py --l4sd $(BIN)/l4sd $(TUNE_ARGS)
+
+oracle: build ## search the best constants of many links, 9 minutes on all cores, into target/oracle-data
+	@$(ENV) models/train/oracle.sh --l4sd $(BIN)/l4sd --out target/oracle-data --budget-s 540 dev:2 train:4
 
 wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"
