@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::controller::Source;
 use super::exit::{Exit, Failure};
-use super::target::{self, Target};
+#[cfg(target_os = "linux")]
+use super::target;
+use super::target::Target;
 use crate::config::Config;
 use crate::control::model::Session;
 

@@ -20,7 +20,9 @@ use super::live::{Live, Outcome};
 use super::logging::{self, LogControl};
 use super::pidfile::{Answer, PidFile};
 use super::sink::Sink;
-use super::target::{self, Target};
+#[cfg(target_os = "linux")]
+use super::target;
+use super::target::Target;
 use crate::config::{Config, ConfigError, PortKind, Sched};
 use crate::control::guard::Guard;
 use crate::egress::Egress;
