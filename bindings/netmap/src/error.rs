@@ -4,6 +4,10 @@ use std::io;
 
 use crate::name::NameError;
 
+/// Where buffers may be that nobody seems to have: what netmap does with those of a program that was killed.
+pub const KILLED: &str =
+    "buffers of a killed program come back when the last netmap program of that memory ends";
+
 /// Why a port could not be had, or stopped working.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -48,7 +52,7 @@ pub enum Error {
     },
     /// The allocator has no room for the rings (ENOMEM).
     #[error(
-        "netmap has no memory for '{port}'; raise dev.netmap.buf_num, ring_num or if_num, or use fewer ports"
+        "netmap has no memory for '{port}'; raise dev.netmap.buf_num, ring_num or if_num, or use fewer ports; {KILLED}"
     )]
     NoMemory {
         /// The port.
@@ -64,7 +68,8 @@ pub enum Error {
     },
     /// The module refused the request (EINVAL).
     #[error(
-        "netmap refuses '{port}': no such ring, host rings where there are none, or an unknown memory id"
+        "netmap refuses '{port}': no such ring, host rings where there are none, an unknown memory id, or an MTU above \
+         the buffers (dev.netmap.buf_size, 2048 bytes unless it was changed)"
     )]
     Refused {
         /// The port.
@@ -136,5 +141,20 @@ impl Error {
             }
             _ => Self::Os { port, call, source },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_registering_says_leads_to_the_fix() {
+        let said = |errno| Error::register("em0".to_owned(), io::Error::from_raw_os_error(errno)).to_string();
+        let refused = said(libc::EINVAL);
+        assert!(refused.contains("'em0'") && refused.contains("an MTU above the buffers"), "{refused}");
+        let full = said(libc::ENOMEM);
+        assert!(full.contains("buf_num") && full.ends_with(KILLED), "{full}");
+        assert!(!refused.contains('\n') && !refused.contains("  ") && !full.contains("  "));
     }
 }

@@ -48,7 +48,7 @@ mod region;
 mod ring;
 
 pub use census::{Recovered, SlotRef, recover};
-pub use error::Error;
+pub use error::{Error, KILLED};
 pub use kernel::{AdapterMode, Body, Interest, Kernel, MAX_POLL, PollEntry, Ready, RealKernel, Request};
 pub use mapping::Mapping;
 pub use name::{NameError, PortName, Rings};
