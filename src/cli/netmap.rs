@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use l4sd_netmap::{Netmap, PortName, Rings};
+use l4sd_netmap::{KILLED, Netmap, PortName, Rings};
 use tracing::{info, warn};
 
 use super::exit::{Exit, Failure};
@@ -52,7 +52,7 @@ pub(super) fn tell(mode: &PairMode) {
     let (granted, asked) = mode.extra;
     if granted < asked {
         warn!(
-            "netmap granted {granted} of {asked} extra buffers, so the queues hold less than they may: raise dev.netmap.buf_num"
+            "netmap granted {granted} of {asked} extra buffers, so the queues hold less than they may: raise dev.netmap.buf_num; {KILLED}"
         );
     }
 }

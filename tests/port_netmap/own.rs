@@ -5,8 +5,8 @@
 use l4sd::port::netmap::{NetmapOptions, NetmapPort};
 use l4sd::port::{PortError, PortPair, Side};
 use l4sd::time::{Instant, Span};
-use l4sd_netmap::AdapterMode;
 use l4sd_netmap::model::{Line, Model, NicConfig, Outside, TxMode};
+use l4sd_netmap::{AdapterMode, Options};
 
 use super::audited::Audited;
 use super::suite::{number, numbered};
@@ -168,6 +168,60 @@ fn every_buffer_goes_back_when_the_pair_is_dropped() {
     let audit = model.audit(1);
     assert_eq!((audit.free, audit.freed_twice), (audit.total, Vec::new()));
     assert_eq!(model.damaged(), 0);
+}
+
+#[test]
+fn the_rings_of_both_ports_come_before_the_extra_buffers() {
+    // Two reserved buffers, two rings of 16 slots for each of two NICs, and what is left over.
+    let with = |left_over: u32| {
+        let model = Model::new(2 + 2 * 2 * 16 + left_over);
+        let nics = ["em0", "em1"].map(|name| model.nic(name, NicConfig::default()));
+        (model, nics)
+    };
+    let (model, _nics) = with(64);
+    let (port, mode) = NetmapPort::open(&model.netmap(), NAMES, small(1000)).expect("64 are enough");
+    assert_eq!((mode.zero_copy, mode.extra), (true, (64, 1513)));
+    let census = Audited::new(port).census();
+    assert_eq!((census.total, census.spare, census.in_rings), (128, 64, 64));
+    assert_eq!(model.audit(1).free, 128, "all went back");
+
+    for left_over in [63, 0] {
+        let (model, _nics) = with(left_over);
+        let message = refusal(&model, NAMES, small(1000)).to_string();
+        assert!(message.contains(&format!("granted {left_over} of 1513")), "{message}");
+        assert!(message.contains("killed program"), "{message}");
+        assert_eq!(model.audit(1).free, 64 + left_over as usize);
+    }
+
+    // A program that was killed with buffers in its hands leaves no room for the rings of the second port.
+    let (model, _nics) = with(64);
+    let _em2 = model.nic("em2", NicConfig { slots: 2, ..NicConfig::default() });
+    let name = "netmap:em2".parse().expect("a name");
+    let mut killed =
+        model.netmap().open(&name, &Options { extra_buffers: 65, ..Options::default() }).expect("opens");
+    killed.take_extra().expect("a chain").into_iter().for_each(drop);
+    drop(killed);
+    assert_eq!(model.audit(1).free, 63);
+    let message = refusal(&model, NAMES, small(1000)).to_string();
+    assert!(
+        message.starts_with("netmap") && message.contains("no memory") && message.contains("'netmap:em1'"),
+        "{message}"
+    );
+    assert!(message.contains("buf_num") && message.contains("killed program"), "{message}");
+    assert_eq!(model.audit(1).free, 63, "nothing more is lost");
+}
+
+#[test]
+fn two_memories_give_extra_buffers_each() {
+    let model = Model::new(2 + 2 * 16 + 70);
+    let nic = |mem_id| NicConfig { mem_id, ..NicConfig::default() };
+    let _nics = [model.nic("em0", nic(1)), model.nic("em1", nic(2))];
+    let names = ["netmap:em0", "netmap:em1@2"];
+    let (port, mode) = NetmapPort::open(&model.netmap(), names, small(0)).expect("70 are enough");
+    assert_eq!((mode.zero_copy, mode.extra), (false, (140, 1026)));
+    assert_eq!(port.whereabouts().map(|(slots, spares)| (slots.len(), spares.len())), [(32, 70); 2]);
+    drop(port);
+    assert_eq!([1, 2].map(|id| model.audit(id).free), [102; 2]);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use l4sd_host::Link;
-use l4sd_netmap::{AdapterMode, Buffer, Error, Netmap, Options, Port, PortName, Rings, RxRing, TxRing};
+use l4sd_netmap::{
+    AdapterMode, Buffer, Error, KILLED, Netmap, Options, Port, PortName, Rings, RxRing, TxRing,
+};
 
 use crate::port::PortError;
 
@@ -110,22 +112,27 @@ pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: NetmapOptions) ->
     }
     let asked = options.held + BATCHES;
     let wish = Options { extra_buffers: asked, exclusive: true, slots: SLOTS, mem_id: None };
-    let mut left = netmap.open(&parsed[0], &wish).map_err(|e| port_error(names[0], e))?;
-    let mem_id = Some(left.registered().mem_id);
-    let sharing = Options { extra_buffers: 0, mem_id, ..wish };
-    let mut right = match netmap.open(&parsed[1], &sharing) {
+    let open = |at: usize, options: &Options| netmap.open(&parsed[at], options);
+    // Of a memory that is nearly used up netmap grants whatever is left: the rings of both ports come before the extra
+    // buffers of either.
+    let mut left = open(0, &Options { extra_buffers: 0, ..wish }).map_err(|e| port_error(names[0], e))?;
+    let sharing = Options { mem_id: Some(left.registered().mem_id), ..wish };
+    let mut right = match open(1, &sharing) {
         // Not every port can live in any memory; then it has its own.
-        Err(Error::Refused { .. }) => netmap.open(&parsed[1], &wish),
-        Ok(port) if !port.shares_memory_with(&left) => {
-            drop(port);
-            netmap.open(&parsed[1], &wish)
-        }
+        Err(Error::Refused { .. }) => open(1, &wish),
         other => other,
     }
     .map_err(|e| port_error(names[1], e))?;
+    if !left.shares_memory_with(&right) {
+        drop(left);
+        left = open(0, &wish).map_err(|e| port_error(names[0], e))?;
+    }
     let shared = left.shares_memory_with(&right);
-    let first = left.take_extra().map_err(|e| port_error(names[0], e))?;
-    let second = right.take_extra().map_err(|e| port_error(names[1], e))?;
+    let mut first = left.take_extra().map_err(|e| port_error(names[0], e))?;
+    let mut second = right.take_extra().map_err(|e| port_error(names[1], e))?;
+    if shared {
+        first.append(&mut second);
+    }
     let mut opened = Opened {
         ports: [left, right],
         specs: names.map(str::to_owned),
@@ -185,7 +192,7 @@ fn prepare(opened: &mut Opened, options: NetmapOptions) -> Result<(), PortError>
 pub(super) fn no_memory(spec: &str, granted: usize, options: NetmapOptions) -> PortError {
     let reason = format!(
         "netmap granted {granted} of {} extra buffers: raise dev.netmap.buf_num (`sysctl dev.netmap.buf_num=...`; \
-         Linux: /sys/module/netmap/parameters/buf_num) while no netmap port is open",
+         Linux: /sys/module/netmap/parameters/buf_num) while no netmap port is open; {KILLED}",
         options.held + BATCHES
     );
     PortError::Interface { port: spec.to_owned(), reason }
