@@ -230,7 +230,8 @@ fn mistakes_are_named() {
     refused("--ndr", 64, "--gen");
     refused("--size 64", 64, "--gen");
     refused("--gen packet:nosuch0 --sink packet:nosuch1", 69, "nosuch0");
-    refused("--gen netmap:a --sink netmap:b", 78, "netmap");
+    refused("--gen netmap:a --sink vale0:b", 69, "netmap");
+    refused("--gen netmap:a --sink packet:b", 64, "two netmap:");
     refused("--pcap /nonexistent/x.pcap", 69, "/nonexistent/x.pcap");
 }
 

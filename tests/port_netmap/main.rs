@@ -7,6 +7,7 @@
 #[path = "../port_contract/suite.rs"]
 mod suite;
 mod audited;
+mod originate;
 mod own;
 
 use audited::Audited;

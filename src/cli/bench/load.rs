@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
+use l4sd_netmap::Netmap;
 use serde::Serialize;
 
 use super::{BenchArgs, print};
@@ -28,7 +29,7 @@ use crate::wire::build::IpVersion;
 #[command(next_help_heading = "Load on real ports")]
 #[group(skip)]
 pub(super) struct LoadArgs {
-    /// Send on this port: packet:eth0 or xdp:eth0; mem: is looped to its sink (the generator's own limit)
+    /// Send on this port: packet:eth0, xdp:eth0 or netmap:eth0; mem: is looped to its sink (the generator's own limit)
     #[arg(long, value_name = "PORT", requires = "sink", group = "load")]
     r#gen: Option<PortSpec>,
     /// Receive on this port, of the same kind, on the other side of the device under test
@@ -152,7 +153,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let (Some(from), Some(to)) = (&load.r#gen, &load.sink) else { return Ok(()) };
     if from.kind() != to.kind() {
         return Err(usage(anyhow::anyhow!(
-            "{from} and {to} are of different kinds; use two packet: or two xdp: ports"
+            "{from} and {to} are of different kinds; use two packet:, two xdp: or two netmap: ports"
         )));
     }
     let report = match from.kind() {
@@ -169,7 +170,16 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
             let options = XdpOptions { held: 2048, ..XdpOptions::default() };
             over(XdpPort::open(names[0], names[1], &options)?, args, &mixes)?
         }
+        PortKind::Netmap => {
+            use crate::port::netmap::{NetmapOptions, NetmapPort};
+            let names = [from, to].map(ToString::to_string);
+            let options = NetmapOptions { held: 2048, ..NetmapOptions::default() };
+            let (port, mode) = NetmapPort::open(&Netmap::real(), [&names[0], &names[1]], options)?;
+            eprintln!("l4sd: netmap: {mode}");
+            over(port, args, &mixes)?
+        }
         PortKind::Mem => over(Loopback::new(|_: &mut [u8], _| true), args, &mixes)?,
+        #[cfg(not(target_os = "linux"))]
         other => {
             let reason = format!("this build has no {other:?} port on this operating system");
             return Err(PortError::Spec { port: from.to_string(), reason }.into());

@@ -20,7 +20,7 @@ use l4sd_netmap::{Buffer, Interest, Netmap, Port};
 
 use self::half::Half;
 use self::open::port_error;
-use super::{Census, PortCounters, PortError, PortPair, Side};
+use super::{Census, Originate, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 
 pub use open::{NetmapOptions, PairMode};
@@ -227,6 +227,15 @@ impl PortPair for NetmapPort {
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.both().iter().map(|half| half.port.fd()).collect()
+    }
+}
+
+impl Originate for NetmapPort {
+    /// In the left port's memory: of two memories, frames that begin here are copied on their way out to the right.
+    fn begin(&mut self, len: usize) -> Option<Frame> {
+        let fits = self.both()[0].port.region().buffer_size() as usize;
+        let len = u16::try_from(len).ok().filter(|&len| usize::from(len) <= fits)?;
+        self.spares[0].pop().map(|buffer| Frame { buffer, len, pool: 0 })
     }
 }
 
