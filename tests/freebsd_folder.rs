@@ -10,6 +10,7 @@ use l4sd::config::{KEYS, Settings};
 
 const MANUAL: &str = include_str!("../freebsd/man/l4sd.toml.5");
 const SAMPLE: &str = include_str!("../freebsd/etc/l4sd.toml.sample");
+const SERVICE: &str = include_str!("../freebsd/rc.d/l4sd");
 const LINUX_SAMPLE: &str = include_str!("../docs/l4sd.toml.sample");
 
 /// The list of keys in l4sd.toml(5) is the program's, in its order.
@@ -60,6 +61,21 @@ fn the_sample_names_ports_of_freebsd() {
     for port in [settings.left, settings.right] {
         assert!(port.unwrap().to_string().starts_with("netmap:"));
     }
+}
+
+/// daemon(8) holds the files of the service locked: a forwarder that was given one of them would not start.
+#[test]
+fn the_pidfile_of_the_sample_is_none_of_the_service() {
+    let pidfile = Settings::from_toml(&uncommented(SAMPLE), "sample").unwrap().pidfile.unwrap();
+    let run_dir = SERVICE.lines().find_map(|line| line.strip_prefix("run_dir=")).unwrap();
+    let of_service: Vec<_> = SERVICE
+        .lines()
+        .filter_map(|line| line.split_once("pidfile=$run_dir/"))
+        .map(|(_, name)| Path::new(run_dir).join(name))
+        .collect();
+    assert_eq!(of_service.len(), 2, "the supervisor's and the forwarder's: {of_service:?}");
+    assert!(!of_service.contains(&pidfile), "{}", pidfile.display());
+    assert!(of_service.iter().any(|path| MANUAL.contains(path.to_str().unwrap())), "the manual warns of it");
 }
 
 #[test]

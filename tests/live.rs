@@ -381,6 +381,55 @@ fn root_is_given_up_once_everything_is_open() {
     });
 }
 
+/// The answer to `l4sd reload` is written by the user that the process has become, or it is said that it cannot be.
+#[test]
+fn a_reload_is_answered_after_root_was_given_up_if_the_user_has_the_folder() {
+    const NAME: &str = "a_reload_is_answered_after_root_was_given_up_if_the_user_has_the_folder";
+    in_sandbox(NAME, |_| {
+        if sandbox::inside() != Some(Rights::Root) {
+            return sandbox::skipped(NAME, "a user namespace has no second user to become");
+        }
+        let nobody = l4sd_host::User::look_up("nobody").unwrap().unwrap();
+        for has_folder in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (file, run) = (folder.path().join("l4sd.toml"), folder.path().join("run"));
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::create_dir(&run).unwrap();
+            if has_folder {
+                std::os::unix::fs::chown(&run, Some(nobody.uid), Some(nobody.gid)).unwrap();
+            }
+            let pidfile = run.join("l4sd.pid");
+            let answer = run.join("l4sd.pid.reload");
+            let mut process =
+                started(folder.path(), &format!("user = \"nobody\"\npidfile = \"{}\"\n", pidfile.display()));
+            let text = fs::read_to_string(&file).unwrap().replace("100Mbit", "50Mbit");
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+            let reload = l4sd(&["reload", "--pidfile", pidfile.to_str().unwrap()]);
+            let printed = String::from_utf8_lossy(&reload.stdout).into_owned();
+            assert_eq!(reload.status.code(), Some(0), "{reload:?}\n{}", process.tail());
+            let reloaded = Duration::from_secs(5);
+            process
+                .wait_until(reloaded, |lines| lines.iter().any(|l| l.text.contains("reloaded: link.rate")))
+                .unwrap();
+            let said = |words: &str| process.lines().iter().filter(|line| line.text.contains(words)).count();
+            assert_eq!(said("nobody cannot write in its folder"), usize::from(!has_folder));
+            assert_eq!(said("the answer to `l4sd reload` cannot be written"), 0, "said once, at the start");
+            if has_folder {
+                assert!(printed.starts_with("link.rate 100Mbit to 50Mbit"), "{printed}");
+                assert_eq!(fs::metadata(&answer).unwrap().uid(), nobody.uid);
+            } else {
+                assert!(printed.contains("its log says what came of it"), "{printed}");
+                assert!(!answer.exists());
+            }
+            process.signal("TERM");
+            let ended = process.wait(Duration::from_secs(10));
+            assert!(ended.is_some_and(|status| status.success()), "{}", process.tail());
+            assert_eq!(pidfile.exists(), !has_folder, "the user removes what it can");
+        }
+    });
+}
+
 #[test]
 fn a_report_folder_that_the_user_cannot_write_is_69_before_the_first_frame() {
     const NAME: &str = "a_report_folder_that_the_user_cannot_write_is_69_before_the_first_frame";

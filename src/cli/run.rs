@@ -247,6 +247,8 @@ impl Session {
             listener: bound.as_ref().map(|bound| bound.as_fd()),
             report: out.as_ref().map(|out| out.folder.as_fd()),
             config: self.args.target.folder(),
+            answers: self.pidfile.as_ref().map(PidFile::folder),
+            locked: self.pidfile.as_ref().map(PidFile::locked),
         })?;
         let throttled = throttled();
         let options =
@@ -331,7 +333,7 @@ impl Session {
             warn!("configuration not reloaded: {message}");
         }
         let number = metrics.count_reload(*reload, in_force.fingerprint(), unix_seconds());
-        if let Some(file) = &self.pidfile {
+        if let Some(file) = self.pidfile.as_ref().filter(|file| file.answers()) {
             let answer = Answer { number, ok: reload.is_success(), message: message.clone() };
             if let Err(e) = file.tell(&answer) {
                 warn!("the answer to `l4sd reload` cannot be written: {e}");
@@ -369,6 +371,15 @@ impl Session {
                 let denied = |source| ReportError::Write { path: path.clone(), source };
                 folder.check_writable().map_err(denied)?;
             }
+        }
+        if let Some(file) = &self.pidfile
+            && let Err(e) = file.open_answers()
+        {
+            let user = self.privileges.user().map_or("this user", |user| &user.name);
+            warn!(
+                "runtime.pidfile: {user} cannot write in its folder: {e}; `l4sd reload` will get no answer, the log \
+                 says what came of it; give {user} the folder, or name another"
+            );
         }
         Ok(())
     }

@@ -49,6 +49,10 @@ pub struct Held<'a> {
     pub report: Option<BorrowedFd<'a>>,
     /// The folder that the configuration is reread from.
     pub config: Option<BorrowedFd<'a>>,
+    /// The folder of the pidfile, where answers to reloads are written.
+    pub answers: Option<BorrowedFd<'a>>,
+    /// The pidfile, open for its lock only.
+    pub locked: Option<BorrowedFd<'a>>,
 }
 
 /// What is to be given up; nothing if no user is configured.
@@ -101,8 +105,13 @@ fn limit(held: &Held<'_>) -> Result<(), PrivilegeError> {
     for port in &held.ports {
         capsicum::limit(*port, Use::Netmap)?;
     }
-    let uses =
-        [(held.listener, Use::Listener), (held.report, Use::WriteFolder), (held.config, Use::ReadFolder)];
+    let uses = [
+        (held.listener, Use::Listener),
+        (held.report, Use::WriteFolder),
+        (held.config, Use::ReadFolder),
+        (held.answers, Use::WriteFolder),
+        (held.locked, Use::Nothing),
+    ];
     for (descriptor, what) in uses {
         if let Some(descriptor) = descriptor {
             capsicum::limit(descriptor, what)?;

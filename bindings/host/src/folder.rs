@@ -36,6 +36,12 @@ impl Folder {
         self.open_at(name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC)
     }
 
+    /// Opens the file `name` of the folder for reading and writing, or makes it. A symbolic link of that name is an
+    /// error: in a folder of somebody else it could lead anywhere.
+    pub fn update(&self, name: &str) -> io::Result<File> {
+        self.open_at(name, libc::O_RDWR | libc::O_CREAT | libc::O_NOFOLLOW)
+    }
+
     /// Gives the file `from` of the folder the name `to`, in place of a file that has that name.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (name_in_folder(from)?, name_in_folder(to)?);
@@ -129,6 +135,11 @@ mod tests {
         folder.rename("g", "f").unwrap();
         assert_eq!(fs::read_to_string(after.join("f")).unwrap(), "new");
         folder.check_writable().unwrap();
+        folder.update("f").unwrap().write_all(b"N").unwrap();
+        assert_eq!(fs::read_to_string(after.join("f")).unwrap(), "New", "not emptied");
+        std::os::unix::fs::symlink("f", after.join("link")).unwrap();
+        folder.update("link").unwrap_err();
+        folder.remove("link").unwrap();
         folder.remove("f").unwrap();
         assert_eq!(fs::read_dir(&after).unwrap().count(), 0);
     }
