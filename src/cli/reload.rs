@@ -24,7 +24,7 @@ const LOOK: Span = Span::from_millis(10);
     manager, the log of the running process has the answer."
 )]
 pub(super) struct ReloadArgs {
-    /// Configuration file that names the pidfile in [runtime]
+    /// Configuration file that names the pidfile in the section runtime
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
     /// File with the number of the process

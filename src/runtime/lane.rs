@@ -27,7 +27,7 @@ pub struct Report {
     pub tx_pending_bytes: u64,
     /// Who sets the parameters, and what became of decisions; `None` without a controller.
     pub control: Option<(State, GuardCounters)>,
-    /// Number of the [`Change`](super::change::Change) that was taken over last; 0 before the first.
+    /// Number of the [`Change`] that was taken over last; 0 before the first.
     pub change: u64,
     /// Age of the decision in force; `None` without one.
     pub decision_age: Option<Span>,
