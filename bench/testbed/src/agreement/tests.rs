@@ -1,6 +1,11 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::json;
 
 use super::*;
+
+/// Tests of one process run side by side, each with files of its own.
+static CALLS: AtomicU32 = AtomicU32::new(0);
 
 /// A result object with two seeds of every scenario, in which every queue and flow is the same.
 fn results(c_mean_ms: f64) -> Results {
@@ -19,7 +24,8 @@ fn results(c_mean_ms: f64) -> Results {
             "queues": {"l": queue(94_500_000, 0.2), "c": queue(55_500_000, c_mean_ms)}});
         [run.clone(), run]
     });
-    let path = std::env::temp_dir().join(format!("l4sd-agreement-{}-{c_mean_ms}.json", std::process::id()));
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("l4sd-agreement-{}-{call}.json", std::process::id()));
     fs::write(&path, json!({"schema": 1, "runs": runs.collect::<Vec<_>>()}).to_string()).unwrap();
     let results = Results::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
