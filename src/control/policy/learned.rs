@@ -5,8 +5,8 @@
 
 use super::{Abstention, Policy};
 use crate::aqm::params::Knobs;
-use crate::control::model::Session;
 use crate::control::model::choice::{Chosen, Unfit};
+use crate::control::model::{Card, Session};
 use crate::telemetry::TelemetryWindow;
 use crate::telemetry::features::extract::Extractor;
 use crate::telemetry::features::schema::Schema;
@@ -16,6 +16,7 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub struct Learned {
     session: Session,
+    card: Card,
     extractor: Extractor,
     features: Vec<f32>,
     chosen: Chosen,
@@ -29,6 +30,7 @@ impl Learned {
     pub fn new(session: Session, schema: &Schema) -> Self {
         let extractor = Extractor::new(schema);
         Self {
+            card: session.card().clone(),
             session,
             features: vec![0.0; extractor.width()],
             extractor,
@@ -45,21 +47,19 @@ impl Learned {
 
     fn ask(&mut self, slow: bool) -> Result<Knobs, Abstention> {
         self.extractor.write(&mut self.features);
-        let card = self.session.card().clone();
         let answer = self.session.run(&self.features).map_err(|_| Abstention::Failed)?;
-        let fit = answer.fit(&card).map_err(|unfit| match unfit {
+        let fit = answer.fit(&self.card).map_err(|unfit| match unfit {
             Unfit::NotFinite => Abstention::NotFinite,
             Unfit::Unfamiliar => Abstention::Unfamiliar,
         })?;
-        Ok(self.chosen.next(fit, &card, slow))
+        Ok(self.chosen.next(fit, &self.card, slow))
     }
 }
 
 impl Policy for Learned {
     fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention> {
         self.extractor.push(window, in_force);
-        let card = self.session.card();
-        let (period, every_window) = (card.period, card.feed_forward_threshold.is_some());
+        let (period, every_window) = (self.card.period, self.card.feed_forward_threshold.is_some());
         if window.id == 0 {
             (self.chosen, self.next_choice) = (Chosen::default(), window.end);
         }
