@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-VERSION = 0
+VERSION = 1
 KNOBS = ("target", "gain", "ramp_min", "feed_forward")
 NORMS = ("linear", "log1p", "ln")
 

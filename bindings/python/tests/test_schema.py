@@ -63,7 +63,7 @@ def test_a_changed_byte_is_another_schema() -> None:
 
 def test_faults_are_named() -> None:
     for old, new, part in [
-        (b"version = 0", b"version = 1", "version 1 is not 0"),
+        (b"version = 1", b"version = 0", "version 0 is not 1"),
         (b'name = "idle"', b'name = "dt"', "there twice"),
         (b'name = "idle"', b'name = "idle"\ncolour = 1', "unknown key 'colour'"),
         (b'unit = "s"\n', b"", "'unit' is missing"),

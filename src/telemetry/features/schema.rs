@@ -12,7 +12,7 @@ use crate::time::Span;
 pub const EMBEDDED: &str = include_str!("../../../models/schema.toml");
 
 /// The version of the schema that this program understands.
-pub const VERSION: u32 = 0;
+pub const VERSION: u32 = 1;
 
 /// Why a text is not a schema that can be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -443,7 +443,7 @@ mod tests {
     fn faults_name_their_line() {
         let line_of = |part: &str| EMBEDDED.lines().position(|l| l == part).unwrap() + 1;
         for (from, to, line, part) in [
-            ("version = 0", "version = 1", line_of("version = 0"), "version 1 is not 0"),
+            ("version = 1", "version = 0", line_of("version = 1"), "version 0 is not 1"),
             ("raw_windows = 16", "raw_windows = 0", line_of("raw_windows = 16"), "1 to 1024"),
             ("name = \"idle\"", "name = \"idel\"", line_of("name = \"idle\""), "not one that l4sd measures"),
             ("name = \"idle\"", "name = \"dt\"", line_of("name = \"idle\""), "there twice"),
