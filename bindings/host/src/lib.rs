@@ -4,6 +4,7 @@
 //! Safe functions over `libc`. Nothing here moves a frame, reads configuration or decides what a finding means. Parts
 //! that only one system has are compiled only there.
 
+mod driver;
 mod error;
 mod folder;
 mod link;
@@ -22,6 +23,7 @@ mod interface;
 #[cfg(target_os = "linux")]
 mod netlink;
 
+pub use driver::driver_has_netmap;
 pub use error::{Error, Result};
 pub use folder::Folder;
 #[cfg(not(target_os = "linux"))]

@@ -198,11 +198,17 @@ const fn join(low: u16, high: u16) -> [u8; 4] {
 /// `ifconfig IF -WORD`; empty on systems that tell them another way.
 #[cfg(not(target_os = "linux"))]
 pub fn harmful_offloads(name: &str) -> Result<Vec<&'static str>> {
-    // `_IOWR('i', 31, struct ifreq)`: the wanted capabilities, then the current ones.
+    capabilities(name).map(|(_, enabled)| words(enabled))
+}
+
+/// `if_capabilities` and `if_capenable`: what an interface can do, and what of it is switched on.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn capabilities(name: &str) -> Result<(u32, u32)> {
+    // `_IOWR('i', 31, struct ifreq)`.
     const GET_CAPABILITIES: u64 = 0xc020_691f;
     let link = Link::open(name)?;
     let answer = link.ask(GET_CAPABILITIES, "ioctl(SIOCGIFCAP)", (0, 0))?;
-    Ok(words(answer.rest[0]))
+    Ok((u32::from_ne_bytes(join(answer.low, answer.high)), answer.rest[0]))
 }
 
 /// What the bits of `if_capenable` (FreeBSD's net/if.h) are called, for those that spoil frames.

@@ -23,7 +23,7 @@ use self::open::port_error;
 use super::{Census, Originate, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 
-pub use open::{NetmapOptions, PairMode};
+pub use open::{NetmapOptions, PairMode, emulates};
 
 /// How often a running interface is looked at.
 const LINK_CHECK: Span = Span::from_millis(100);

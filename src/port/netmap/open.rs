@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use l4sd_host::Link;
 use l4sd_netmap::{
-    AdapterMode, Buffer, Error, KILLED, Netmap, Options, Port, PortName, Rings, RxRing, TxRing,
+    AdapterMode, Buffer, Error, KILLED, Kernel, Netmap, Options, Port, PortName, RealKernel, Rings, RxRing,
+    TxRing,
 };
 
 use crate::port::PortError;
@@ -108,7 +109,8 @@ pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: NetmapOptions) ->
     let parsed = [parse(names[0])?, parse(names[1])?];
     let adapters = netmap.adapter_mode();
     for (name, spec) in parsed.iter().zip(names) {
-        refuse_emulation(name, spec, adapters, options.emulated)?;
+        let native = name.interface().and_then(l4sd_host::driver_has_netmap);
+        refuse_emulation(name, spec, adapters, native, options.emulated)?;
     }
     let asked = options.held + BATCHES;
     let wish = Options { extra_buffers: asked, exclusive: true, slots: SLOTS, mem_id: None };
@@ -288,20 +290,34 @@ fn refuse_emulation(
     name: &PortName,
     spec: &str,
     adapters: Option<AdapterMode>,
+    native: Option<bool>,
     allowed: bool,
 ) -> Result<(), PortError> {
     let Some(interface) = name.interface().filter(|_| !allowed) else { return Ok(()) };
-    let why = match (adapters, pseudo(interface)) {
-        (Some(AdapterMode::Emulated), _) => {
+    let why = match (adapters, pseudo(interface), native) {
+        (Some(AdapterMode::Emulated), ..) => {
             "dev.netmap.admode is 2; set it to 0 for native drivers".to_owned()
         }
-        (Some(AdapterMode::Native), _) | (_, None) => return Ok(()),
-        (_, Some(kind)) => format!("it is a {kind}; name the interface below it"),
+        (Some(AdapterMode::Native), ..) => return Ok(()),
+        (_, Some(kind), _) => format!("it is a {kind}; name the interface below it"),
+        (_, None, Some(false)) => {
+            "its driver has no netmap support; on Linux load the driver that was built with netmap".to_owned()
+        }
+        (_, None, _) => return Ok(()),
     };
     let reason = format!(
         "would be emulated by netmap, far slower than a native port: {why}, or put `netmap_emulated = true` under [runtime]"
     );
     Err(PortError::Interface { port: spec.to_owned(), reason })
+}
+
+/// Whether netmap, asked for `interface` now, would emulate. False where that cannot be told.
+pub fn emulates(interface: &str) -> bool {
+    match RealKernel.adapter_mode() {
+        Some(AdapterMode::Native) => false,
+        Some(AdapterMode::Emulated) => true,
+        Some(AdapterMode::Best) | None => l4sd_host::driver_has_netmap(interface) == Some(false),
+    }
 }
 
 /// What kind of pseudo-interface it is, if it is one that no driver of netmap serves.
@@ -399,16 +415,26 @@ mod tests {
 
     #[test]
     fn emulation_is_refused_unless_it_is_allowed() {
-        let refused = |adapters, allowed| {
+        use AdapterMode::{Best, Emulated, Native};
+        let refused = |adapters, native, allowed| {
             let name = "netmap:em0".parse().unwrap();
-            refuse_emulation(&name, "netmap:em0", adapters, allowed).err().map(|e| e.to_string())
+            refuse_emulation(&name, "netmap:em0", Some(adapters), native, allowed)
+                .err()
+                .map(|e| e.to_string())
         };
-        let message = refused(Some(AdapterMode::Emulated), false).unwrap();
+        let message = refused(Emulated, Some(true), false).unwrap();
         assert!(message.contains("netmap_emulated = true") && message.contains("admode is 2"), "{message}");
-        assert_eq!(refused(Some(AdapterMode::Emulated), true), None);
-        assert_eq!(refused(Some(AdapterMode::Native), false), None);
-        assert_eq!(refused(Some(AdapterMode::Best), false), None);
+        let message = refused(Best, Some(false), false).unwrap();
+        assert!(message.contains("netmap_emulated = true") && message.contains("driver"), "{message}");
+        for native in [Some(false), Some(true), None] {
+            assert_eq!(refused(Emulated, native, true), None);
+            assert_eq!(refused(Best, native, true), None);
+            // The kernel refuses by itself.
+            assert_eq!(refused(Native, native, false), None);
+        }
+        assert_eq!(refused(Best, Some(true), false), None);
+        assert_eq!(refused(Best, None, false), None);
         let vale = "vale0:1".parse().unwrap();
-        assert!(refuse_emulation(&vale, "vale0:1", Some(AdapterMode::Emulated), false).is_ok());
+        assert!(refuse_emulation(&vale, "vale0:1", Some(Emulated), None, false).is_ok());
     }
 }
