@@ -10,7 +10,7 @@ use std::thread;
 use l4sd_host::{Capability, Features, Interface, Offload};
 use serde::Serialize;
 
-use crate::port::packet;
+use crate::port::{netmap, packet};
 
 /// Kinds of interface that stand for others; frames are better taken from the interface below.
 const PSEUDO: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap"];
@@ -119,6 +119,8 @@ pub struct InterfaceFacts {
     pub addresses: Vec<IpAddr>,
     /// Whether a default route leaves through it.
     pub default_route: bool,
+    /// Whether netmap, if it is asked for the interface, emulates.
+    pub netmap_emulates: bool,
 }
 
 /// What is known about the host and the process.
@@ -167,6 +169,7 @@ impl InterfaceFacts {
             features: l4sd_host::features(name).ok(),
             addresses: l4sd_host::addresses(interface.index).unwrap_or_default(),
             default_route: l4sd_host::carries_default_route(interface.index).unwrap_or(false),
+            netmap_emulates: netmap::emulates(name),
             interface: Some(interface),
         }
     }
@@ -266,7 +269,7 @@ fn judge_interface(port: &PortUnderTest, about: &InterfaceFacts, found: &mut Fin
             "is a {kind}, not a link of its own: name the interface below it (`ip -d link show {name}`)"
         ));
     }
-    judge_offloads(port, interface, about.features.as_ref(), found);
+    judge_offloads(port, interface, about, found);
     if about.default_route {
         found.warn(format!(
             "carries the default route, and the host's own traffic stops while l4sd has the interface: use another one, or first `ip route delete default dev {name}`"
@@ -281,21 +284,19 @@ fn judge_interface(port: &PortUnderTest, about: &InterfaceFacts, found: &mut Fin
     }
 }
 
-fn judge_offloads(
-    port: &PortUnderTest,
-    interface: &Interface,
-    features: Option<&Features>,
-    found: &mut Findings,
-) {
+fn judge_offloads(port: &PortUnderTest, interface: &Interface, about: &InterfaceFacts, found: &mut Findings) {
     let name = &port.interface;
-    let Some(features) = features else {
+    let Some(features) = &about.features else {
         return found.warn(format!("the driver does not tell its offloads: look at `ethtool -k {name}`"));
     };
     let fix = |offloads: &[Offload]| {
         let words: Vec<_> = offloads.iter().flat_map(|o| features.words(*o)).collect();
         (!words.is_empty()).then(|| format!("`ethtool -K {name} {} off`", words.join(" off ")))
     };
-    if let Some(fix) = fix(&[Offload::Gro, Offload::Lro]) {
+    // Native netmap rings come before the kernel's merging, not before the NIC's.
+    let native = port.kind == PortKind::Netmap && !about.netmap_emulates;
+    let merging: &[Offload] = if native { &[Offload::Lro] } else { &[Offload::Gro, Offload::Lro] };
+    if let Some(fix) = fix(merging) {
         found.fail(format!("received frames are merged into ones that fit no buffer and no link: {fix}"));
     }
     if port.kind != PortKind::Packet
@@ -303,7 +304,7 @@ fn judge_offloads(
     {
         let kind = if port.kind == PortKind::Xdp { "xdp" } else { "netmap" };
         found
-            .fail(format!("VLAN tags are taken out of received frames where {kind}: cannot see them: {fix}"));
+            .fail(format!("VLAN tags are taken out of received frames, where {kind} cannot see them: {fix}"));
     }
     if interface.kind.as_deref() == Some("veth")
         && let Some(fix) = fix(&[Offload::Tso, Offload::Gso, Offload::TxChecksum, Offload::RxChecksum])
@@ -391,6 +392,7 @@ mod tests {
             features: Some(Features::from_names(["tx-scatter-gather", "highdma"])),
             addresses: Vec::new(),
             default_route: false,
+            netmap_emulates: false,
         }
     }
 
@@ -511,8 +513,24 @@ mod tests {
             on(&["rx-lro", "rx-gro-hw"]),
             Fail,
             "eth1",
-            "`ethtool -K eth1 rx-gro-hw off lro off`",
+            "`ethtool -K eth1 lro off rx-gro-hw off`",
         );
+        let netmap = netmap_ports();
+        expect(
+            &netmap,
+            on(&["rx-gro", "rx-gro-hw"]),
+            Fail,
+            "eth1",
+            "no link: `ethtool -K eth1 rx-gro-hw off`",
+        );
+        let emulated = |f: &mut Facts| {
+            on(&["rx-gro"])(f);
+            f.interfaces[1].netmap_emulates = true;
+        };
+        expect(&netmap, emulated, Fail, "eth1", "`ethtool -K eth1 gro off`");
+        let mut native = good();
+        on(&["rx-gro"])(&mut native);
+        assert!(judge(&netmap, FIFO, &native).iter().all(|f| f.severity == Severity::Ok), "native rings");
         let veth = |names: &'static [&'static str]| {
             move |f: &mut Facts| {
                 on(names)(f);

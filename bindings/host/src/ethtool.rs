@@ -53,9 +53,9 @@ impl Offload {
     fn word(self, name: &str) -> Option<&'static str> {
         match (self, name) {
             (Self::Gro, "rx-gro") => Some("gro"),
-            (Self::Gro, "rx-gro-hw") => Some("rx-gro-hw"),
             (Self::Gro, "rx-gro-list") => Some("rx-gro-list"),
             (Self::Lro, "rx-lro") => Some("lro"),
+            (Self::Lro, "rx-gro-hw") => Some("rx-gro-hw"),
             (Self::Gso, "tx-generic-segmentation") => Some("gso"),
             (Self::Tso, _) if name.starts_with("tx-tcp") && name.ends_with("-segmentation") => Some("tso"),
             (Self::RxChecksum, "rx-checksum") => Some("rx"),
