@@ -60,7 +60,8 @@ pub enum Error {
     },
     /// The module speaks another API.
     #[error(
-        "this netmap module does not speak API {api}; use one of 2018 or later (FreeBSD 13 and 14 have it)"
+        "this netmap module does not speak API {api}, which came in 2018 and is that of FreeBSD 13 and 14: the module \
+         is of another time, older or newer than this l4sd knows"
     )]
     Api {
         /// What was asked for.
