@@ -121,8 +121,12 @@ fn bytes_are_pending_until_the_nic_has_sent_them_and_a_stall_is_counted_once() {
         left.inject(Line::Nic(0), &numbered(n, 100, &[]));
     }
     port.recv(Side::Left, 64, &mut batch).expect("recv");
-    for frame in batch.drain(..) {
+    for (n, frame) in batch.drain(..).enumerate() {
         port.send(Side::Right, frame, at(0)).expect("room");
+        if n == 2 {
+            // The NIC reports the last frame of each flush.
+            port.flush(at(0)).expect("flush");
+        }
     }
     assert_eq!(port.tx_pending_bytes(Side::Right), 400);
     port.flush(at(1)).expect("flush");

@@ -12,8 +12,8 @@ pub use freebsd::{
     NETMAP_API, NETMAP_REQ_POOLS_INFO_GET, NETMAP_REQ_PORT_INFO_GET, NETMAP_REQ_REGISTER, NI_PRIV_MEM,
     NIOCCTRL, NR_EXCLUSIVE, NR_MONITOR_RX, NR_MONITOR_TX, NR_NO_TX_POLL, NR_REG_ALL_NIC, NR_REG_NIC_SW,
     NR_REG_NULL, NR_REG_ONE_NIC, NR_REG_ONE_SW, NR_REG_SW, NR_RX_RINGS_ONLY, NR_TX_RINGS_ONLY, NR_ZCOPY_MON,
-    NS_BUF_CHANGED, NS_MOREFRAG, netmap_if, netmap_ring, netmap_slot, nmreq_header, nmreq_pools_info,
-    nmreq_port_info_get, nmreq_register,
+    NS_BUF_CHANGED, NS_MOREFRAG, NS_REPORT, netmap_if, netmap_ring, netmap_slot, nmreq_header,
+    nmreq_pools_info, nmreq_port_info_get, nmreq_register,
 };
 pub use inline::{
     buf_idx, buf_offset, if_at, ring_empty, ring_next, ring_space, rxring, slot, tx_pending, txring,

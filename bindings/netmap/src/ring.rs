@@ -15,7 +15,7 @@ pub use tx::TxRing;
 
 use core::fmt;
 
-use l4sd_netmap_sys::{NS_BUF_CHANGED, NS_MOREFRAG};
+use l4sd_netmap_sys::{NS_BUF_CHANGED, NS_MOREFRAG, NS_REPORT};
 
 /// Which ring of a port.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
@@ -45,10 +45,15 @@ impl SlotFlags {
     /// NS_MOREFRAG: the frame goes on in the next slot.
     pub const MORE_FRAGMENTS: Self = Self(NS_MOREFRAG as u16);
     pub(crate) const CHANGED: Self = Self(NS_BUF_CHANGED as u16);
+    pub(crate) const REPORT: Self = Self(NS_REPORT as u16);
 
     /// As the kernel has them.
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
+    }
+
+    pub(crate) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// As the kernel has them.
@@ -59,6 +64,11 @@ impl SlotFlags {
     /// Whether the frame goes on in the next slot.
     pub const fn more_fragments(self) -> bool {
         self.0 & NS_MOREFRAG as u16 != 0
+    }
+
+    /// Whether the NIC is asked to say when it has sent the slot.
+    pub const fn report(self) -> bool {
+        self.0 & NS_REPORT as u16 != 0
     }
 
     /// Whether the kernel has yet to notice that the slot's buffer is another one.

@@ -140,15 +140,15 @@ fn every_store(copy: bool) -> u64 {
 
 #[test]
 fn whichever_store_is_the_last_the_next_process_finds_every_buffer() {
-    // 6 frames: 3 stores to take, 3 to put each; 2 + 2 for the pointers of a round; 8 links, 1 head, and the other
-    // port's head.
-    assert_eq!(every_store(false), 6 * 6 + 2 * 4 + 8 + 1 + 1);
+    // 6 frames: 3 stores to take, 3 to put each; 2 + 2 for the pointers of a round and 1 for its report; 8 links, 1 head,
+    // and the other port's head.
+    assert_eq!(every_store(false), 6 * 6 + 2 * 5 + 8 + 1 + 1);
 }
 
 #[test]
 fn the_same_where_frames_are_copied() {
     // 6 frames: flags and length to put, length to skip.
-    assert_eq!(every_store(true), 6 * 3 + 2 * 4 + 8 + 1 + 1);
+    assert_eq!(every_store(true), 6 * 3 + 2 * 5 + 8 + 1 + 1);
 }
 
 #[test]

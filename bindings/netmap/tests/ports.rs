@@ -207,6 +207,9 @@ fn waiting_ends_with_a_frame_with_room_or_with_the_time() {
     em1.faults(|faults| faults.tx = TxMode::Manual);
     for i in 0..15 {
         assert!(right.tx(0).put_copy(&frame(i, 60), SlotFlags::NONE));
+        if i == 1 {
+            right.tx_sync().unwrap();
+        }
     }
     assert!(!right.tx(0).put_copy(&frame(15, 60), SlotFlags::NONE));
     let write = Interest { read: false, write: true };
@@ -227,6 +230,32 @@ fn waiting_ends_with_a_frame_with_room_or_with_the_time() {
     let message = right.tx_sync().unwrap_err().to_string();
     assert!(message.contains("'netmap:em1' is gone"), "{message}");
     assert!(matches!(right.rx_sync(), Err(Error::Gone { .. })));
+}
+
+/// Slots 0 and 8 of 16 are reported in any case, the others when they are the last of a sync.
+#[test]
+fn what_has_left_is_known_after_each_sync() {
+    let model = Model::default();
+    let em0 = model.nic("em0", NicConfig::default());
+    let mut port = open(&model.netmap(), "em0", 0);
+    for put in [1, 3, 1, 2, 5, 4, 2] {
+        for i in 0..put {
+            assert!(port.tx(0).put_copy(&frame(i, 60), SlotFlags::NONE));
+        }
+        port.tx_sync().unwrap();
+        assert_eq!((em0.collect(WIRE).len() as u32, port.tx(0).pending_slots()), (put, 0));
+    }
+    // Of a part nothing is said.
+    em0.faults(|faults| faults.tx = TxMode::Manual);
+    for i in 0..3 {
+        assert!(port.tx(0).put_copy(&frame(i, 60), SlotFlags::NONE));
+    }
+    port.tx_sync().unwrap();
+    for (sent, pending) in [(0, 3), (2, 3), (1, 0)] {
+        em0.complete(WIRE, sent);
+        port.tx_sync().unwrap();
+        assert_eq!(port.tx(0).pending_slots(), pending, "another {sent} have left");
+    }
 }
 
 #[test]

@@ -32,6 +32,10 @@ pub(super) struct Wire {
     pub(super) desc: Vec<(u16, bool)>,
     /// Receive: the next descriptor to fill. Transmit: the next to send.
     pub(super) next: u32,
+    /// Whether the NIC says that it has sent descriptor k.
+    pub(super) report: Vec<bool>,
+    /// Transmit: the next descriptor of which it is not known that it was sent.
+    pub(super) reported: u32,
     pub(super) out: Vec<Vec<u8>>,
     pub(super) partial: Vec<u8>,
     pub(super) missed: u64,
@@ -76,6 +80,7 @@ impl Kring {
         self.at = Some(at);
         self.wire.dma = (0..self.slots).map(|k| memory.slot(at, k).index).collect();
         self.wire.desc = vec![(0, false); self.slots as usize];
+        self.wire.report = vec![false; self.slots as usize];
         Some(())
     }
 

@@ -83,7 +83,8 @@ fn reload(ring: &mut Kring, memory: &Memory, at: usize, k: u32, slot: SlotInfo, 
     }
 }
 
-/// NIC and host transmit rings: takes what was handed over, sends it unless told to wait, reclaims what was sent.
+/// NIC and host transmit rings: takes what was handed over, sends it unless told to wait, reclaims what is known to have
+/// been sent. As in FreeBSD's iflib, a NIC reports slots with NS_REPORT and two more in each round.
 pub(super) fn nic_tx(ring: &mut Kring, memory: &Memory, faults: &Faults) -> Result<(), Damaged> {
     let Some(at) = ring.at else { return Ok(()) };
     if !faults.link {
@@ -96,14 +97,17 @@ pub(super) fn nic_tx(ring: &mut Kring, memory: &Memory, faults: &Faults) -> Resu
             ring.reinit(memory);
             return Err(Damaged);
         }
-        reload(ring, memory, at, k, slot, faults);
         ring.wire.desc[k as usize] = (slot.len, slot.flags.more_fragments());
+        ring.wire.report[k as usize] = slot.flags.report() || k == 0 || k == ring.slots / 2;
+        let flags = SlotFlags::from_bits(slot.flags.bits() & !SlotFlags::REPORT.bits());
+        memory.set_slot(at, k, SlotInfo { flags, ..slot });
+        reload(ring, memory, at, k, SlotInfo { flags, ..slot }, faults);
     }
     ring.hwcur = ring.rhead;
     if faults.tx == TxMode::Immediate {
         transmit(ring, memory, u32::MAX);
     }
-    ring.hwtail = ring.prev(ring.wire.next);
+    ring.hwtail = ring.prev(ring.wire.reported);
     if faults.wrong.early_completion {
         ring.hwtail = ring.prev(ring.hwcur);
     }
@@ -122,6 +126,9 @@ pub(super) fn transmit(ring: &mut Kring, memory: &Memory, count: u32) {
             ring.wire.out.push(frame);
         }
         ring.wire.next = ring.next(k);
+        if ring.wire.report[k as usize] {
+            ring.wire.reported = ring.wire.next;
+        }
     }
 }
 

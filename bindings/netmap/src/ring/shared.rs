@@ -85,6 +85,10 @@ impl Shared {
         sys::ring_next(self.slots, index)
     }
 
+    pub(crate) const fn prev(&self, index: u32) -> u32 {
+        if index == 0 { self.slots - 1 } else { index - 1 }
+    }
+
     /// `index` moved on by `by` slots, at most once round.
     pub(crate) fn ahead(&self, index: u32, by: u32) -> u32 {
         (index + by) % self.slots
@@ -141,11 +145,15 @@ impl Shared {
         unsafe { AtomicU16::from_ptr(&raw mut (*self.slot(at)).flags) }
     }
 
+    pub(crate) fn read_flags(&self, at: u32) -> SlotFlags {
+        SlotFlags::from_bits(self.slot_flags(at).load(Ordering::Relaxed))
+    }
+
     pub(crate) fn read_slot(&self, at: u32) -> SlotInfo {
         SlotInfo {
             index: self.slot_index(at).load(Ordering::Relaxed),
             len: self.slot_len(at).load(Ordering::Relaxed),
-            flags: SlotFlags::from_bits(self.slot_flags(at).load(Ordering::Relaxed)),
+            flags: self.read_flags(at),
         }
     }
 

@@ -137,8 +137,13 @@ impl TxRing {
         self.head = self.shared.next(at);
     }
 
-    /// Shows the kernel what was put.
+    /// Shows the kernel what was put, and asks to be told when the last of it has left: drivers otherwise report a slot
+    /// or two in a round of the ring (FreeBSD's iflib does), and what has left would count as pending until then.
     pub(crate) fn publish(&mut self) {
+        if self.head != self.published {
+            let last = self.shared.prev(self.head);
+            self.shared.store_flags(last, self.shared.read_flags(last).with(SlotFlags::REPORT));
+        }
         let cur = self.shared.ahead(self.head, self.wake_after.min(self.space()));
         if self.head != self.published || cur != self.shared.read_cur() {
             self.shared.publish(self.head, cur);
