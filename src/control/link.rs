@@ -147,7 +147,7 @@ impl ThreadLink {
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((window, in_force)) = inbox.pop() else {
                     let nap = if std::mem::replace(&mut rested, true) { look } else { rest };
-                    thread::sleep(Span::from_nanos(nap).to_std());
+                    l4sd_host::sleep(Span::from_nanos(nap).to_std());
                     continue;
                 };
                 rested = false;

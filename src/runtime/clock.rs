@@ -33,7 +33,7 @@ impl Clock for Monotonic {
     }
 
     fn sleep(&self, span: Span) {
-        std::thread::sleep(span.to_std());
+        l4sd_host::sleep(span.to_std());
     }
 }
 

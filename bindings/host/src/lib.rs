@@ -9,6 +9,7 @@ mod error;
 mod folder;
 mod link;
 mod process;
+mod sleep;
 mod user;
 
 #[cfg(target_os = "freebsd")]
@@ -30,6 +31,7 @@ pub use folder::Folder;
 pub use link::harmful_offloads;
 pub use link::{Link, LinkState};
 pub use process::{hang_up, lift_memlock_limit, lock_memory, memlock_limit, set_fifo};
+pub use sleep::sleep;
 pub use user::{User, is_root};
 
 #[cfg(target_os = "linux")]
