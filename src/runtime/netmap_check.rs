@@ -82,7 +82,8 @@ fn settings(_: &str) -> Vec<Note> {
 fn settings(name: &str) -> Vec<Note> {
     let state = match l4sd_host::Link::open(name).and_then(|link| link.state()) {
         Ok(state) => state,
-        Err(e) => return vec![Note::new(true, name, e.to_string())],
+        // The subject is named already.
+        Err(e) => return vec![Note::new(true, name, e.to_string().trim_start_matches(&format!("{name}: ")))],
     };
     let offloads = l4sd_host::harmful_offloads(name).unwrap_or_default();
     judge(name, state, &offloads)

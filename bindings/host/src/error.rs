@@ -33,7 +33,7 @@ pub enum Error {
         fix: &'static str,
     },
     /// There is no such interface.
-    #[error("{name}: no such interface in this network namespace: `ip link` lists them")]
+    #[error("{name}: no such interface {}", crate::link::WHERE)]
     NoInterface {
         /// The name that was asked for.
         name: String,

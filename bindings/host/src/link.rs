@@ -37,6 +37,13 @@ mod abi {
     pub(super) const PROMISCUOUS: (u16, u16) = (0, 0x0002);
 }
 
+/// Where an interface was looked for, and what lists those that are there.
+#[cfg(target_os = "linux")]
+pub(crate) const WHERE: &str = "in this network namespace: `ip link` lists them";
+/// As above.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const WHERE: &str = "in this jail: `ifconfig -l` lists them";
+
 use abi::{GET_FLAGS, GET_MTU, PROMISCUOUS, REST, SET_FLAGS};
 
 #[cfg(target_os = "linux")]
