@@ -15,7 +15,7 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement ns3 tune oracle wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement ns3 tune oracle trees wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,14 @@ tune: build ## search the constants of dualpi2-tuned on the train split (Optuna,
 
 oracle: build ## search the best constants of many links, 9 minutes on all cores, into target/oracle-data
 	@$(ENV) models/train/oracle.sh --l4sd $(BIN)/l4sd --out target/oracle-data --budget-s 540 dev:2 train:4
+
+trees: wheel tools ## fit boosted trees to target/oracle-data (make oracle) into target/trees.onnx; a few minutes
+	@$(ENV) python3 -m venv target/venv-train
+	@$(ENV) target/venv-train/bin/pip install -q "lightgbm>=4.7,<5" "onnx>=1.23,<2" "onnxruntime==1.31.1" target/wheels/l4sd_gym-*.whl
+	@$(ENV) for seed in 1 7001; do target/venv-train/bin/python models/train/collect.py target/oracle-data \
+	    target/states-$$seed.npz --seed $$seed || exit 1; done
+	@$(ENV) target/venv-train/bin/python models/train/trees.py target/oracle-data target/trees.onnx target/states-1.npz \
+	    target/states-7001.npz $(TREES_ARGS)
 
 wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"

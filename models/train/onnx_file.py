@@ -1,0 +1,131 @@
+"""Model files as docs/model.md has them: metadata, golden vectors, and a graph of boosted trees."""
+
+import base64
+import json
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def knob_values():
+    """[target_s, gain, ramp_min_s] of each candidate."""
+    from l4sd_gym import ACTION_VALUES
+
+    import values
+
+    t, g, r = (ACTION_VALUES[k] for k in ("target", "gain", "ramp_min"))
+    return [[round(t[a] / 1e3, 9), g[b], round(r[c] / 1e3, 9)] for a, b, c in values.CANDIDATES]
+
+
+def _ensemble(models, base):
+    """Attributes of one TreeEnsembleRegressor of several LightGBM models, a target each."""
+    a = {k: [] for k in ("treeids", "nodeids", "featureids", "values", "modes", "true", "false", "missing")}
+    leaf = {k: [] for k in ("treeids", "nodeids", "ids", "weights")}
+    tree_id = 0
+    for target, model in enumerate(models):
+        for tree in model.dump_model()["tree_info"]:
+            stack, count = [(tree["tree_structure"], 0)], 1
+            while stack:
+                node, number = stack.pop()
+                is_leaf = "leaf_value" in node
+                if is_leaf:
+                    row = (0, 0.0, "LEAF", 0, 0)
+                    for key, value in zip(leaf, (tree_id, number, target, float(node["leaf_value"])), strict=True):
+                        leaf[key].append(value)
+                else:
+                    assert node["decision_type"] == "<="
+                    yes, no = count, count + 1
+                    count += 2
+                    stack += [(node["left_child"], yes), (node["right_child"], no)]
+                    # The largest float that is not over the threshold: x <= t is then the same for every float x.
+                    t = np.float32(node["threshold"])
+                    if float(t) > node["threshold"]:
+                        t = np.nextafter(t, np.float32(-np.inf), dtype=np.float32)
+                    row = (node["split_feature"], float(t), "BRANCH_LEQ", yes, no)
+                a["treeids"].append(tree_id)
+                a["nodeids"].append(number)
+                for key, value in zip(("featureids", "values", "modes", "true", "false"), row, strict=True):
+                    a[key].append(value)
+                a["missing"].append(0)
+            tree_id += 1
+    return dict(
+        n_targets=len(models),
+        aggregate_function="SUM",
+        post_transform="NONE",
+        base_values=[float(b) for b in base],
+        nodes_treeids=a["treeids"],
+        nodes_nodeids=a["nodeids"],
+        nodes_featureids=a["featureids"],
+        nodes_values=a["values"],
+        nodes_modes=a["modes"],
+        nodes_truenodeids=a["true"],
+        nodes_falsenodeids=a["false"],
+        nodes_missing_value_tracks_true=a["missing"],
+        target_treeids=leaf["treeids"],
+        target_nodeids=leaf["nodeids"],
+        target_ids=leaf["ids"],
+        target_weights=leaf["weights"],
+    )
+
+
+def trees(models, columns, rows):
+    """Graph of two LightGBM models (ln S; logit of feasibility) over the features of `columns` and the constants of `rows`
+    (candidates, numbers): `score` is the expected ln S, where an infeasible cell cannot come under 1."""
+    n = len(rows)
+    def const(name, x):
+        return numpy_helper.from_array(np.asarray(x), name)
+
+    inits = [
+        const("columns", np.array(columns, np.int64)),
+        const("tile", np.array([n, len(columns)], np.int64)),
+        const("rows", rows.astype(np.float32)),
+        const("zero", np.zeros((1, 1), np.float32)),
+        const("first", np.array([0], np.int64)),
+        const("second", np.array([1], np.int64)),
+    ]
+    node = helper.make_node
+    nodes = [
+        node("Gather", ["features", "columns"], ["seen"], axis=1),
+        node("Expand", ["seen", "tile"], ["tiled"]),
+        node("Concat", ["tiled", "rows"], ["table"], axis=1),
+        node("TreeEnsembleRegressor", ["table"], ["raw"], domain="ai.onnx.ml", **_ensemble(models, [0.0, 0.0])),
+        node("Transpose", ["raw"], ["turned"], perm=[1, 0]),
+        node("Gather", ["turned", "first"], ["value"], axis=0),
+        node("Gather", ["turned", "second"], ["feasible"], axis=0),
+        node("Sigmoid", ["feasible"], ["chance"]),
+        node("Min", ["value", "zero"], ["gain"]),
+        node("Max", ["value", "zero"], ["loss"]),
+        node("Mul", ["gain", "chance"], ["weighed"]),
+        node("Add", ["weighed", "loss"], ["score"]),
+    ]
+    return nodes, inits, n
+
+
+def write(path, nodes, inits, count, width, metadata, golden_in, ml=True):
+    """Writes a model file, and runs it to get its golden vectors."""
+    import onnxruntime
+    from l4sd_gym import SCHEMA_HASH
+
+    out = [helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, count]) for x in ("score", "feasible")]
+    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, width])
+    opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid("ai.onnx.ml", 3)] if ml else [])
+    model = helper.make_model(helper.make_graph(nodes, "policy", [features], out, inits), opset_imports=opsets)
+    model.ir_version, model.producer_name = 8, "l4sd models/train"
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    golden_out = [np.concatenate([y.ravel() for y in session.run(None, {"features": x[None]})]) for x in golden_in]
+    encode = lambda x: base64.b64encode(np.asarray(x, "<f4").tobytes()).decode()  # noqa: E731
+    fields = {
+        "l4sd.format": "1",
+        "l4sd.schema": SCHEMA_HASH,
+        "l4sd.candidates": json.dumps(knob_values()),
+        "l4sd.golden_in": encode(golden_in),
+        "l4sd.golden_out": encode(golden_out),
+        "l4sd.golden_tolerance": "0.0001",
+        **metadata,
+    }
+    for key, value in fields.items():
+        model.metadata_props.add(key=key, value=str(value))
+    path.write_bytes(model.SerializeToString())
+    return session

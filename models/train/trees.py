@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Boosted trees as a policy: value and feasibility of candidate settings from the features, written as a model file.
+
+    trees.py ORACLE_DIR OUT.onnx STATES.npz... [--threshold P] [--hysteresis X] [--dagger N]
+
+Trained on links of train; each round of --dagger runs the policy on them and adds the states that it comes to. The labels stay: what a
+setting is worth on a link, or in a phase of it, does not depend on the state. Judge it with `l4sd eval --policy model:OUT.onnx`.
+"""
+
+import argparse
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import collect
+import onnx_file
+import values
+
+TREES = dict(num_leaves=31, learning_rate=0.08, min_data_in_leaf=200, feature_fraction=0.4, bagging_fraction=0.7, bagging_freq=1, lambda_l2=5.0, verbose=-1, num_threads=2)
+CLIP = 0.01
+
+
+def labels(records, link, time):
+    """Values and chances of each state: of the phase that it is in, and feasible in the next one too."""
+    tables = [values.table(r) for r in records]
+    begins = [[float(p["at"].removesuffix("ms")) / 1e3 for p in tomllib.loads(r["scenario"]).get("phase", [])] for r in records]
+    v, c = np.empty((2, len(link), len(values.CANDIDATES)))
+    for i, (k, t) in enumerate(zip(link, time, strict=True)):
+        tv, tc = tables[k]
+        if len(tv) == 1:
+            v[i], c[i] = tv[0], tc[0]
+            continue
+        # The first phase is the warm-up and is not judged.
+        now = max(int(np.searchsorted(begins[k], t, side="right")) - 2, 0)
+        after = min(now + 1, len(tv) - 1)
+        v[i], c[i] = tv[now], np.minimum(tc[now], tc[after])
+    return v, c
+
+
+def rows():
+    """What the trees know of a candidate."""
+    return np.array(values.CANDIDATES, np.float32)
+
+
+def fit(features, columns, v, c, rng, per_state, rounds):
+    """LightGBM models of ln S and of the logit of feasibility."""
+    import lightgbm
+
+    n = len(features)
+    state = np.repeat(np.arange(n), per_state)
+    candidate = rng.integers(1, len(values.CANDIDATES), size=len(state))
+    y, p = v[state, candidate], c[state, candidate]
+    known = ~np.isnan(y)
+    state, candidate, y, p = state[known], candidate[known], y[known], p[known]
+    x = np.concatenate([features[state][:, columns], rows()[candidate]], axis=1)
+    value = lightgbm.train(TREES | {"objective": "huber", "alpha": 0.5, "boost_from_average": False}, lightgbm.Dataset(x, y), rounds)
+    chance = lightgbm.train(TREES | {"objective": "cross_entropy", "boost_from_average": False}, lightgbm.Dataset(x, np.clip(p, CLIP, 1 - CLIP)), rounds)
+    return value, chance
+
+
+def chooser(models, columns, threshold, hysteresis):
+    """The rule of docs/model.md for many links at once."""
+    table = rows()
+
+    def choose(x, current):
+        n, k = len(x), len(table)
+        both = np.concatenate([np.repeat(x[:, columns], k, axis=0), np.tile(table, (n, 1))], axis=1)
+        value, logit = (m.predict(both, raw_score=True).reshape(n, k) for m in models)
+        chance = 1 / (1 + np.exp(-logit))
+        score = values.gain(value, chance)
+        eligible = chance >= threshold
+        eligible[:, 0] = True
+        masked = np.where(eligible, score, np.inf)
+        best, at = masked.argmin(axis=1), np.arange(n)
+        stay = eligible[at, current] & (score[at, current] - score[at, best] <= hysteresis)
+        return np.where(stay, current, best)
+
+    return choose
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("oracle", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("states", type=Path, nargs="+")
+    parser.add_argument("--threshold", type=float, default=0.6)
+    parser.add_argument("--hysteresis", type=float, default=0.05)
+    parser.add_argument("--dagger", type=int, default=1)
+    parser.add_argument("--links", type=int)
+    parser.add_argument("--rounds", type=int, default=250)
+    parser.add_argument("--per-state", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    import l4sd_gym
+
+    records = values.records(args.oracle, "train")[: args.links]
+    parts = []
+    for file in args.states:
+        data = np.load(file)
+        if str(data["schema"]) != l4sd_gym.SCHEMA_HASH:
+            sys.exit(f"{file}: made for schema {data['schema']}, this is {l4sd_gym.SCHEMA_HASH}; collect again")
+        keep = data["link"] < len(records)
+        parts.append([data[k][keep] for k in ("features", "link", "time")])
+    columns = [i for i, name in enumerate(l4sd_gym.FEATURES) if ".raw_" not in name and not name.startswith("knob_feed")]
+    rng = np.random.default_rng(args.seed)
+    for step in range(args.dagger + 1):
+        features, link, time = (np.concatenate(x) for x in zip(*parts, strict=True))
+        v, c = labels(records, link, time)
+        models = fit(features, columns, v, c, rng, args.per_state, args.rounds)
+        print(f"round {step}: {len(features)} states", flush=True)
+        if step < args.dagger:
+            choose = chooser(models, columns, args.threshold, args.hysteresis)
+            parts.append(collect.gather(records, 1000 * (args.seed + step) + 7, 2, choose))
+    nodes, inits, count = onnx_file.trees(models, columns, rows())
+    golden = features[rng.choice(len(features), 4, replace=False)]
+    metadata = {"l4sd.period_s": 0.128, "l4sd.threshold": args.threshold, "l4sd.hysteresis": args.hysteresis, "kind": "boosted trees (LightGBM), no language model", "states": len(features), "links": len(records), "dagger_rounds": args.dagger}
+    session = onnx_file.write(args.out, nodes, inits, count, features.shape[1], metadata, golden)
+    both = np.concatenate([np.repeat(golden[:1][:, columns], count, axis=0), rows()], axis=1)
+    graph = session.run(["feasible"], {"features": golden[:1]})[0][0]
+    print("largest difference between LightGBM and the graph:", float(np.abs(models[1].predict(both, raw_score=True) - graph).max()))
+
+
+if __name__ == "__main__":
+    main()
