@@ -15,7 +15,7 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement ns3 tune oracle trees wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement ns3 tune oracle trees train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ tune: build ## search the constants of dualpi2-tuned on the train split (Optuna,
 
 oracle: build ## search the best constants of many links, 9 minutes on all cores, into target/oracle-data
 	@$(ENV) models/train/oracle.sh --l4sd $(BIN)/l4sd --out target/oracle-data --budget-s 540 dev:2 train:4
+
+train-smoke: wheel build tools ## the whole of training and judging, tiny: oracle, states, trees, check, closed loop
+	@$(ENV) BIN=$(BIN) bash models/train/smoke.sh target/train-smoke
 
 trees: wheel tools ## fit boosted trees to target/oracle-data (make oracle) into target/trees.onnx; a few minutes
 	@$(ENV) python3 -m venv target/venv-train
