@@ -1,5 +1,5 @@
-//! From a model's numbers to parameters. Pure; `models/train` states the same rule and is held to it by the tests of
-//! `l4sd_gym`.
+//! From a model's numbers to parameters. Pure. `models/train/trees.py` states the rule again, to run many links at once in
+//! training; no test compares the two yet.
 
 use super::Card;
 use crate::aqm::params::Knobs;
