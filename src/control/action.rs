@@ -114,7 +114,7 @@ mod tests {
         let p = GuardParams::default();
         let (least, most) = (t.knobs(Action([0, 0, 0, 2])), t.knobs(Action([11, 4, 11, 2])));
         assert_eq!((least.target, most.target), p.target);
-        assert_eq!((least.gain, most.gain), p.gain);
+        assert_eq!((least.gain, most.gain), (p.gain[0], p.gain[4]));
         assert_eq!((least.ramp_min, most.ramp_min), p.ramp_min);
     }
 

@@ -3,6 +3,10 @@
 //!
 //! Its promise: whatever a policy says or fails to say, the parameters in force are inside the bounds, move by at most
 //! one bin per 64 ms, and return to RFC 9332's defaults when decisions stop. p' is never touched by a fallback.
+//!
+//! One bin per 64 ms means: two moves are never less than that apart and a move is never more than one bin, so that any
+//! interval of length t sees at most floor(t / 64 ms) + 1 bins. Time is not saved up, neither while there was nothing to
+//! move to nor while nobody called: who calls less often slews slower.
 
 use super::Decision;
 use crate::aqm::params::Knobs;
@@ -13,13 +17,13 @@ use crate::time::{Instant, Span};
 pub struct GuardParams {
     /// Classic target, least and most.
     pub target: (Span, Span),
-    /// Gain scale, least and most.
-    pub gain: (f64, f64),
+    /// Gain scale: the values between which it moves, rising. The first and the last are the bounds.
+    pub gain: [f64; 5],
     /// L ramp start, least and most.
     pub ramp_min: (Span, Span),
     /// Log-spaced bins between least and most target (and ramp start).
     pub bins: u32,
-    /// A knob moves at most one bin in this time.
+    /// A knob moves at most one bin in this time; the gain at most as far as from one of its values to the next.
     pub bin_time: Span,
     /// Least time between two feed-forwards.
     pub feed_forward_gap: Span,
@@ -33,7 +37,7 @@ impl Default for GuardParams {
     fn default() -> Self {
         Self {
             target: (Span::from_millis(1), Span::from_millis(25)),
-            gain: (0.5, 2.0),
+            gain: [0.5, 0.7, 1.0, 1.4, 2.0],
             ramp_min: (Span::from_micros(200), Span::from_millis(8)),
             bins: 12,
             bin_time: Span::from_millis(64),
@@ -63,7 +67,7 @@ pub struct GuardCounters {
     pub admitted: u64,
     /// Admitted after clamping into the bounds.
     pub clamped: u64,
-    /// Rejected: not finite, or a feed-forward that is not on the list.
+    /// Rejected: not finite, a feed-forward that is not on the list, or made from a window that has not closed yet.
     pub rejected: u64,
     /// Those of them that are not finite.
     pub not_finite: u64,
@@ -133,6 +137,11 @@ impl Guard {
             self.counters.stale += 1;
             return 1.0;
         }
+        // Who says so is not on this clock; to wait until it is true would be to follow it longer than it is fresh.
+        if d.window_end > now {
+            self.counters.rejected += 1;
+            return 1.0;
+        }
         let k = d.knobs;
         if !k.gain.is_finite() || !FEED_FORWARD.contains(&k.feed_forward) {
             self.counters.rejected += 1;
@@ -142,7 +151,7 @@ impl Guard {
         let p = &self.params;
         let bounded = Knobs {
             target: k.target.clamp(p.target.0, p.target.1),
-            gain: k.gain.clamp(p.gain.0, p.gain.1),
+            gain: k.gain.clamp(p.gain[0], p.gain[p.gain.len() - 1]),
             ramp_min: k.ramp_min.clamp(p.ramp_min.0, p.ramp_min.1),
             feed_forward: 1.0,
         };
@@ -174,28 +183,30 @@ impl Guard {
         }
     }
 
-    /// Moves what is in force towards the goal, one bin at a time.
+    /// Moves what is in force towards the goal by one bin, if the time has come. While there is nothing to move, that time
+    /// goes on in whole steps from the last move.
     fn slew(&mut self, now: Instant) {
-        let steps = now.since(self.moved_at).as_nanos() / self.params.bin_time.as_nanos().max(1);
-        if steps == 0 {
+        let bin_times = now.since(self.moved_at).as_nanos() / self.params.bin_time.as_nanos().max(1);
+        if bin_times == 0 {
             return;
         }
-        self.moved_at += Span::from_nanos(steps * self.params.bin_time.as_nanos());
-        let toward = |from: f64, to: f64, (least, most): (f64, f64)| {
-            let bin = (most / least).powf(1.0 / f64::from(self.params.bins.max(2) - 1));
-            to.clamp(from / bin, from * bin)
-        };
-        let span = |from: Span, to: Span, bounds: (Span, Span)| {
+        if self.in_force == self.goal {
+            self.moved_at += Span::from_nanos(bin_times * self.params.bin_time.as_nanos());
+            return;
+        }
+        self.moved_at = now;
+        let span = |from: Span, to: Span, (least, most): (Span, Span)| {
             let ns = |s: Span| s.as_nanos() as f64;
             if from == to {
                 return to;
             }
-            let moved = toward(ns(from), ns(to), (ns(bounds.0), ns(bounds.1)));
-            Span::from_nanos(moved.round() as u64)
+            let bin = (ns(most) / ns(least)).powf(1.0 / f64::from(self.params.bins.max(2) - 1));
+            Span::from_nanos(ns(to).clamp(ns(from) / bin, ns(from) * bin).round() as u64)
         };
         self.in_force.target = span(self.in_force.target, self.goal.target, self.params.target);
         self.in_force.ramp_min = span(self.in_force.ramp_min, self.goal.ramp_min, self.params.ramp_min);
-        self.in_force.gain = toward(self.in_force.gain, self.goal.gain, self.params.gain);
+        let (least, most) = beside(&self.params.gain, self.in_force.gain);
+        self.in_force.gain = self.goal.gain.clamp(least, most);
     }
 
     /// The parameters in force.
@@ -217,6 +228,16 @@ impl Guard {
     pub const fn counters(&self) -> GuardCounters {
         self.counters
     }
+}
+
+/// What is one step below and above `x`, in the logarithm, where a step is from one of `values` to the next; a step down
+/// is that between the values around `x`, and so is a step up.
+fn beside(values: &[f64; 5], x: f64) -> (f64, f64) {
+    let last = values.len() - 1;
+    let up = values[..last].iter().rposition(|v| *v <= x).unwrap_or(0);
+    let down = values[1..].iter().position(|v| *v >= x).map_or(last, |i| i + 1);
+    // In this order a value of the list comes to the next one exactly.
+    (values[down - 1] * (x / values[down]), values[up + 1] * (x / values[up]))
 }
 
 #[cfg(test)]
@@ -249,6 +270,72 @@ mod tests {
             }
         }
         assert_eq!(seen, [(64, 11.195), (128, 8.354), (192, 6.235), (256, 5.0)]);
+    }
+
+    /// The target at each of these times, when 5 ms are asked for at each from the first on.
+    fn targets_ms(at_ms: &[u64]) -> Vec<f64> {
+        let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
+        let mut at = |n| {
+            g.step(Some(&decision(5.0, ms(n))), ms(n));
+            (g.in_force().target.as_millis_f64() * 1e3).round() / 1e3
+        };
+        at_ms.iter().map(|&n| at(n)).collect()
+    }
+
+    /// From the move at 127 ms on, 64 ms pass before the next.
+    #[test]
+    fn a_late_move_puts_off_the_next() {
+        assert_eq!(
+            targets_ms(&[1, 127, 128, 190, 191, 192, 255]),
+            [15.0, 11.195, 11.195, 11.195, 8.354, 8.354, 6.235]
+        );
+    }
+
+    /// 64 ms from move to move in a call each ms: 15 in a second.
+    #[test]
+    fn the_cadence_of_calls_does_not_hasten_moves() {
+        let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
+        let moved = (1..=1000).filter(|&n| {
+            let wanted = if n / 64 % 2 == 0 { 1.0 } else { 25.0 };
+            g.step(Some(&decision(wanted, ms(n))), ms(n)).is_some()
+        });
+        assert_eq!(moved.collect::<Vec<_>>(), (1..=15).map(|n| n * 64).collect::<Vec<_>>());
+    }
+
+    /// A bin a call, however long nobody called; and after a second without anything to do it is a bin, too.
+    #[test]
+    fn time_is_not_saved_up() {
+        assert_eq!(targets_ms(&[200, 400, 463, 464, 600]), [11.195, 8.354, 8.354, 6.235, 5.0]);
+        let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
+        g.step(Some(&decision(15.0, ms(1000))), ms(1000));
+        let mut at = |n| g.step(Some(&decision(5.0, ms(n))), ms(n)).is_some();
+        assert_eq!((1001..=1152).filter(|&n| at(n)).collect::<Vec<_>>(), [1024, 1088, 1152]);
+    }
+
+    /// .5, .7, 1, 1.4, 2 in 64 ms each, exactly; 1.2 is between 1 and 1.4, a step of 1.4 up and down.
+    #[test]
+    fn the_gain_moves_by_its_own_steps() {
+        let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
+        let mut at = 0;
+        let mut gains = |wanted| {
+            let mut seen = Vec::new();
+            for _ in 0..5 {
+                at += 64;
+                let k = Knobs { gain: wanted, ..Knobs::default() };
+                g.step(Some(&Decision { knobs: k, ..decision(15.0, ms(at)) }), ms(at));
+                seen.push((g.in_force().gain * 1e12).round() / 1e12);
+            }
+            seen
+        };
+        assert_eq!(gains(9.0), [1.4, 2.0, 2.0, 2.0, 2.0]);
+        assert_eq!(gains(0.5), [1.4, 1.0, 0.7, 0.5, 0.5]);
+        assert_eq!(gains(1.2), [0.7, 1.0, 1.2, 1.2, 1.2]);
+        assert_eq!(gains(2.0), [1.68, 2.0, 2.0, 2.0, 2.0]);
+        assert_eq!(gains(1.2), [1.4, 1.2, 1.2, 1.2, 1.2]);
+        assert_eq!(gains(0.5), [0.857_142_857_143, 0.6, 0.5, 0.5, 0.5]);
+        let values = GuardParams::default().gain;
+        assert_eq!((beside(&values, 0.5).1, beside(&values, 2.0).0), (0.7, 1.4));
+        assert_eq!(beside(&values, 1.0), (0.7, 1.4));
     }
 
     /// Decisions stop: the state falls back within the expiry, the target slews home, p' is never touched.
@@ -312,6 +399,21 @@ mod tests {
         assert_eq!((g.counters().stale, g.counters().rejected, g.state()), (1, 2, State::Fallback));
     }
 
+    /// A decision from the future is refused as out of range is, and does not keep the last good one alive.
+    #[test]
+    fn a_decision_from_the_future_is_rejected() {
+        let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
+        g.step(Some(&decision(5.0, ms(16))), ms(16));
+        for at in (32..=64).step_by(16) {
+            g.step(Some(&decision(5.0, ms(10_000))), ms(at));
+        }
+        let c = g.counters();
+        assert_eq!((c.admitted, c.rejected, c.not_finite, c.stale, c.fallbacks), (1, 3, 0, 0, 1));
+        assert_eq!((g.state(), g.in_force()), (State::Fallback, Knobs::default()));
+        g.step(Some(&decision(5.0, Instant::from_nanos(80_000_001))), ms(80));
+        assert_eq!(g.counters().rejected, 4, "by a nanosecond");
+    }
+
     #[test]
     fn feed_forward_acts_at_once_and_at_most_four_times_a_second() {
         let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
@@ -367,7 +469,7 @@ mod tests {
                 let k = g.in_force();
                 prop_assert!(k.target >= p.target.0 && k.target <= p.target.1);
                 prop_assert!(k.ramp_min >= p.ramp_min.0 && k.ramp_min <= p.ramp_min.1);
-                prop_assert!(k.gain >= p.gain.0 && k.gain <= p.gain.1);
+                prop_assert!(k.gain >= p.gain[0] && k.gain <= p.gain[4]);
                 let ratio = k.target.as_millis_f64() / last.target.as_millis_f64();
                 prop_assert!(ratio <= bin && ratio >= 1.0 / bin, "{ratio}");
                 last = k;

@@ -202,7 +202,7 @@ fn candidates(text: &str) -> Result<Vec<Knobs>, Fault> {
     for (i, [target, gain, ramp]) in rows.into_iter().enumerate() {
         if !within(bounds.target, target)
             || !within(bounds.ramp_min, ramp)
-            || !(bounds.gain.0..=bounds.gain.1).contains(&gain)
+            || !(bounds.gain[0]..=bounds.gain[bounds.gain.len() - 1]).contains(&gain)
         {
             return Err(wrong(format!(
                 "its candidate {i}, [{target}, {gain}, {ramp}], is outside what the guard admits"
