@@ -16,7 +16,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import collect
-import onnx_file
 import values
 
 TREES = dict(num_leaves=31, learning_rate=0.08, min_data_in_leaf=200, feature_fraction=0.4, bagging_fraction=0.7, bagging_freq=1, lambda_l2=5.0, verbose=-1, num_threads=2)
@@ -63,6 +62,8 @@ def fit(features, columns, v, c, rng, per_state, rounds):
 
 def chooser(models, columns, threshold, hysteresis):
     """The rule of docs/model.md for many links at once."""
+    from l4sd_gym import rules
+
     table = rows()
 
     def choose(x, current):
@@ -70,13 +71,7 @@ def chooser(models, columns, threshold, hysteresis):
         both = np.concatenate([np.repeat(x[:, columns], k, axis=0), np.tile(table, (n, 1))], axis=1)
         value, logit = (m.predict(both, raw_score=True).reshape(n, k) for m in models)
         chance = 1 / (1 + np.exp(-logit))
-        score = values.gain(value, chance)
-        eligible = chance >= threshold
-        eligible[:, 0] = True
-        masked = np.where(eligible, score, np.inf)
-        best, at = masked.argmin(axis=1), np.arange(n)
-        stay = eligible[at, current] & (score[at, current] - score[at, best] <= hysteresis)
-        return np.where(stay, current, best)
+        return rules.choose(values.gain(value, chance), logit, current, threshold, hysteresis)
 
     return choose
 
@@ -95,6 +90,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     import l4sd_gym
+    import onnx_file
 
     records = values.records(args.oracle, "train")[: args.links]
     parts = []

@@ -4,7 +4,8 @@ Of each link and candidate: ln of the score against RFC 9332's constants before 
 of being feasible. A setting that was not tried on a link because a knob is without effect there (the ramp without L, target and
 gain without C) has the value of the one that differs in that knob alone. Where the scenario has phases, there is a value for each.
 
-It does not simulate, and states no formula of the AQM; scores and bounds are those of src/eval/score.rs.
+It does not simulate, and states no formula of the AQM; candidates, scores and bounds come from l4sd_gym.rules, which is
+src/eval in Rust.
 """
 
 import gzip
@@ -13,17 +14,9 @@ import math
 from pathlib import Path
 
 import numpy as np
+from l4sd_gym.rules import CANDIDATES, judge
 
-TARGETS, GAINS, RAMPS = 12, 5, 12
-DEFAULT = (9, 2, 4)
-
-# The lattice that the oracle tries first where there is both kinds of traffic (src/eval/oracle/settings.rs); default first.
-CANDIDATES = [DEFAULT] + sorted(
-    {(t, 2, 4) for t in range(TARGETS)}
-    | {(t, g, 4) for t in (5, 7, 9) for g in range(GAINS)}
-    | {(t, 2, r) for t in (3, 5, 7, 9) for r in (0, 2, 6, 8, 10)} - {DEFAULT}
-)
-CANDIDATES = list(dict.fromkeys(CANDIDATES))
+DEFAULT = CANDIDATES[0]
 
 # Spread, in margins, of what a bound sees between two means of three seeds: DualPI2 against itself keeps a bound with
 # probability .95 then, and all of them in nine cells of ten.
@@ -41,37 +34,6 @@ def records(folder, split):
 
 def _mean_ms(figures, queue):
     return figures["mean_ms"][queue]
-
-
-def score(got, ref):
-    """ln S before feasibility, or None without a reference."""
-    ratios = []
-    for queue, floor in (("l", 0.2), ("c", 0.5)):
-        r, x = _mean_ms(ref, queue), _mean_ms(got, queue)
-        if r is not None:
-            ratios.append(1.0 if x is None else (x + floor) / (r + floor))
-    if not ratios:
-        return None
-    used = [max(f["utilization"] or 0.0, 1e-3) for f in (ref, got)]
-    return sum(map(math.log, ratios)) / len(ratios) + math.log(used[0] / used[1])
-
-
-def keeping(got, ref, bursty, mice):
-    """How far within each bound, in its margins: 1 where there is no difference, 0 at the bound."""
-    room = [1 - ((ref["utilization"] or 0) - (got["utilization"] or 0)) / 0.01]
-    a, b = got["abs_log2_ratio"], ref["abs_log2_ratio"]
-    if a is not None and b is not None:
-        room.append(1 - (a - max(b, 1)) / 0.1)
-    for queue in ("l", "c"):
-        a, b = got["p99_ms"][queue], ref["p99_ms"][queue]
-        if b is not None:
-            margin = 2.0 if bursty and queue == "l" else 0.1 * b
-            room.append(-10.0 if a is None else 1 - (a - b) / max(margin, 1e-9))
-    if mice:
-        for a, b in zip(got["mice_p95_ms"], ref["mice_p95_ms"], strict=False):
-            if b is not None:
-                room.append(-10.0 if a is None else 1 - (a - b) / (0.05 * b))
-    return room
 
 
 def probability(room):
@@ -117,10 +79,10 @@ def table(record):
         got, ref = runs[key], references[key]
         pairs = list(zip(got["phases"], ref["phases"], strict=True)) if phases else [(got["figures"], ref["figures"])]
         for p, (a, b) in enumerate(pairs):
-            value = score(a, b)
+            value, room = judge(a, b, bursty=cell["bursty"], mice=cell["mice"])
             if value is not None:
                 values[p, i] = value
-                chances[p, i] = probability(keeping(a, b, cell["bursty"], cell["mice"]))
+                chances[p, i] = probability(room)
     return values, chances
 
 

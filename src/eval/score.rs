@@ -280,14 +280,35 @@ pub fn judge_within(cell: &CellInfo, got: &Figures, reference: &Figures, share: 
     Verdict { d_l, d_c, delay_ratio, raw, why, excess }
 }
 
+/// How far within each bound that there is, in its margins: 1 where there is no difference, 0 at the bound, negative
+/// beyond it.
+pub fn rooms(cell: &CellInfo, got: &Figures, reference: &Figures) -> Vec<f64> {
+    let room = |b: Bound| 1.0 - (b.got - b.free) / b.margin.max(f64::MIN_POSITIVE);
+    bounds(cell, got, reference).into_iter().map(room).collect()
+}
+
 /// The bounds that do not hold, and how many margins what there is lies beyond them.
 fn broken_bounds(cell: &CellInfo, got: &Figures, reference: &Figures, share: f64) -> Vec<(Reason, f64)> {
-    let mut why = Vec::new();
+    let broken = |b: Bound| {
+        let bound = b.free + share * b.margin;
+        (b.got > bound + ROUNDING).then(|| (b.reason, (b.got - bound) / b.margin))
+    };
+    bounds(cell, got, reference).into_iter().filter_map(broken).collect()
+}
+
+/// `got` may be `free` and a margin over it.
+struct Bound {
+    got: f64,
+    free: f64,
+    margin: f64,
+    reason: Reason,
+}
+
+/// Every bound on what there are figures of.
+fn bounds(cell: &CellInfo, got: &Figures, reference: &Figures) -> Vec<Bound> {
+    let mut all = Vec::new();
     let mut check = |got: f64, free: f64, margin: f64, reason: Reason| {
-        let bound = free + share * margin;
-        if got > bound + ROUNDING {
-            why.push((reason, (got - bound) / margin));
-        }
+        all.push(Bound { got, free, margin, reason });
     };
     let utilization = got.utilization.unwrap_or(0.0);
     if let Some(reference) = reference.utilization {
@@ -324,7 +345,7 @@ fn broken_bounds(cell: &CellInfo, got: &Figures, reference: &Figures, share: f64
             }
         }
     }
-    why
+    all
 }
 
 #[cfg(test)]
@@ -378,6 +399,20 @@ mod tests {
     fn the_reference_against_itself_is_one_and_feasible() {
         let v = judge(&smooth(), &of(&baseline()), &of(&baseline()));
         assert_eq!((v.raw, v.feasible()), (Some(1.0), true));
+    }
+
+    /// Half of the point of utilisation is used; |log2 1.5| is .415 under the 1 that is free and 4.15 margins more; L is at
+    /// its bound, 10 % over; C is one margin under the reference.
+    #[test]
+    fn rooms_are_in_margins() {
+        let got = of(&run(0.955, (0.3, 1.1), (15.0, 19.8), 1.5));
+        let rooms = rooms(&smooth(), &got, &of(&baseline()));
+        for (room, want) in rooms.iter().zip([0.5, 1.0 + 4.150_374_992_788_4, 0.0, 2.0]) {
+            assert!((room - want).abs() < 1e-9, "{rooms:?}");
+        }
+        assert_eq!(rooms.len(), 4);
+        let idle = of(&run(0.0, (0.0, 0.0), (0.0, 0.0), 1.0));
+        assert_eq!(super::rooms(&smooth(), &idle, &idle), [1.0, 11.0, 1.0, 1.0], "no margin is no trouble");
     }
 
     #[test]

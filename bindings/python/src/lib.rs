@@ -1,10 +1,11 @@
-//! `l4sd_gym._core`: the environments of `l4sd::env` for Python, over the caller's NumPy arrays, and the runs of
-//! `l4sd eval`.
+//! `l4sd_gym._core`: the environments of `l4sd::env` for Python, over the caller's NumPy arrays, the runs of
+//! `l4sd eval`, and the rules that training follows.
 //!
 //! It converts, checks, and lets go of the interpreter's lock while links are simulated. What a user sees is the Python
 //! package on top; nothing here is meant to be called directly. No simulation, no reward and no feature stands here.
 
 mod eval;
+mod rules;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -266,6 +267,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Snapshot>()?;
     m.add_class::<eval::EvalPlan>()?;
     m.add_function(wrap_pyfunction!(eval::grid_scenarios, m)?)?;
+    m.add_function(wrap_pyfunction!(rules::candidates, m)?)?;
+    m.add_function(wrap_pyfunction!(rules::judge_figures, m)?)?;
+    m.add_function(wrap_pyfunction!(rules::choose, m)?)?;
     m.add("INFO", INFO.to_vec())?;
     m.add("ACTION_NAMES", action::NAMES.to_vec())?;
     m.add("ACTION_SIZES", action::SIZES.to_vec())?;

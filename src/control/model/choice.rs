@@ -1,5 +1,4 @@
-//! From a model's numbers to parameters. Pure. `models/train/trees.py` states the rule again, to run many links at once in
-//! training; no test compares the two yet.
+//! From a model's numbers to parameters. Pure. Training asks [`Answer::choose`] through `l4sd_gym.rules`.
 
 use super::Card;
 use crate::aqm::params::Knobs;
@@ -48,13 +47,21 @@ impl Answer<'_> {
     /// The candidate to use next when `current` is in use: the best of the eligible, unless `current` is eligible and
     /// not worse by more than the hysteresis. The first is always eligible.
     pub fn candidate(&self, card: &Card, current: usize) -> usize {
-        let eligible = |i: usize| i == 0 || probability(self.feasible[i]) >= card.threshold;
+        self.choose(card.threshold, card.hysteresis, current)
+    }
+
+    /// The same by a threshold and a hysteresis that are on no card yet.
+    ///
+    /// # Panics
+    /// `current` is no candidate, or scores and logits are not as many.
+    pub fn choose(&self, threshold: f64, hysteresis: f64, current: usize) -> usize {
+        let eligible = |i: usize| i == 0 || probability(self.feasible[i]) >= threshold;
         let best = (0..self.score.len())
             .filter(|&i| eligible(i))
             .min_by(|&a, &b| self.score[a].total_cmp(&self.score[b]))
             .unwrap_or(0);
         let worse = f64::from(self.score[current]) - f64::from(self.score[best]);
-        if eligible(current) && worse <= card.hysteresis { current } else { best }
+        if eligible(current) && worse <= hysteresis { current } else { best }
     }
 
     /// The feed-forward to ask for: the likeliest, if it is likely enough and not 1.

@@ -5,11 +5,17 @@ use serde::{Deserialize, Serialize};
 use crate::aqm::params::PiParams;
 use crate::config::Constants;
 use crate::config::Policy;
-use crate::telemetry::features::schema::Action;
+use crate::telemetry::features::schema::{Action, Schema};
 
 /// Bins of target, gain and ramp, as `models/schema.toml` numbers them; no feed-forward.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Setting(pub [u8; 3]);
+
+/// What policies are offered: the default, then what is tried first on a link with both kinds of traffic.
+pub fn candidates() -> Vec<Setting> {
+    let knobs = Knobs::new(Schema::embedded().action);
+    std::iter::once(knobs.default_setting()).chain(knobs.coarse(true, true)).collect()
+}
 
 /// Which knobs a search may move.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,7 +139,6 @@ impl Knobs {
 mod tests {
     use super::*;
     use crate::aqm::params::{DualQParams, Limit};
-    use crate::telemetry::features::Schema;
     use crate::units::BitRate;
 
     fn knobs() -> Knobs {
