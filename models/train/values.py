@@ -11,6 +11,7 @@ src/eval in Rust.
 import gzip
 import json
 import math
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,8 @@ def table(record):
     references = references[None]
     phases = max((len(t.get("phases", [])) for t in references.values()), default=0)
     count = max(phases, 1)
+    # The first phase is the warm-up and is not judged.
+    names = [p["name"] for p in tomllib.loads(record["scenario"])["phase"]][1:] if phases else []
     values = np.full((count, len(CANDIDATES)), np.nan)
     chances = np.full((count, len(CANDIDATES)), np.nan)
     values[:, 0], chances[:, 0] = 0.0, 1.0
@@ -77,9 +80,9 @@ def table(record):
             continue
         key = max(both)
         got, ref = runs[key], references[key]
-        pairs = list(zip(got["phases"], ref["phases"], strict=True)) if phases else [(got["figures"], ref["figures"])]
-        for p, (a, b) in enumerate(pairs):
-            value, room = judge(a, b, bursty=cell["bursty"], mice=cell["mice"])
+        pairs = zip(got["phases"], ref["phases"], names, strict=True) if phases else [(got["figures"], ref["figures"], None)]
+        for p, (a, b, phase) in enumerate(pairs):
+            value, room = judge(a, b, bursty=cell["bursty"], mice=cell["mice"], phase=phase)
             if value is not None:
                 values[p, i] = value
                 chances[p, i] = probability(room)

@@ -22,6 +22,23 @@ pub struct CellInfo {
     pub mice: bool,
 }
 
+/// What phases with bursts in L are called: the bound on its P99 is an addition there.
+const BURSTY: &str = "bursty";
+
+impl CellInfo {
+    /// Phase `index` of this cell, called `phase`, as a cell of its own. Short flows are not told apart by phase.
+    #[must_use]
+    pub fn of_phase(&self, index: usize, phase: &str) -> Self {
+        Self {
+            grid: self.grid.clone(),
+            name: format!("{} {index}", self.name),
+            mix: phase.to_owned(),
+            bursty: phase == BURSTY,
+            mice: false,
+        }
+    }
+}
+
 /// One simulated run of a cell: what is stored for resuming and judged later. Every number is finite.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CellRecord {

@@ -8,9 +8,6 @@ use super::design::{BASELINE, Design};
 use super::score::Figures;
 use super::summary::{CellRuns, Scope, SummaryRow, judge_runs};
 
-/// What phases with bursts in L are called: the bound on its P99 is an addition there.
-const BURSTY: &str = "bursty";
-
 /// The rows of each name that phases have, of all cells together; none if no cell has phases.
 pub(super) fn judge(
     design: &Design,
@@ -25,16 +22,14 @@ pub(super) fn judge(
         let one_queue = has_one_queue(&record.policy);
         let figures = record.run.phases.iter().map(|p| Figures::of_phase(p, one_queue)).collect();
         if record.policy == BASELINE && record.seed == design.seeds[0] {
-            infos.extend(record.run.phases.iter().enumerate().map(|(i, phase)| {
-                let info = CellInfo {
-                    name: format!("{} {i}", record.cell.name),
-                    mix: phase.name.clone(),
-                    bursty: phase.name == BURSTY,
-                    mice: false,
-                    ..record.cell.clone()
-                };
-                (info, key, i)
-            }));
+            infos.extend(
+                record
+                    .run
+                    .phases
+                    .iter()
+                    .enumerate()
+                    .map(|(i, phase)| (record.cell.of_phase(i, &phase.name), key, i)),
+            );
         }
         index.entry((key, record.policy.as_str(), record.seed)).or_insert(figures);
     }

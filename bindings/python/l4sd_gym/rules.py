@@ -15,15 +15,23 @@ CANDIDATES: tuple[tuple[int, int, int], ...] = tuple(_core.candidates())
 
 
 def judge(
-    got: dict[str, Any], reference: dict[str, Any], *, bursty: bool = False, mice: bool = False
+    got: dict[str, Any],
+    reference: dict[str, Any],
+    *,
+    bursty: bool = False,
+    mice: bool = False,
+    phase: str | None = None,
 ) -> tuple[float | None, list[float]]:
     """What a policy's figures are worth against DualPI2's, both as the oracle's records have them.
+
+    ``bursty`` and ``mice`` are the cell's. With ``phase``, figures are of a phase of this name, and it is the name that says
+    whether there are bursts.
 
     Returns ln S before feasibility is looked at (None without traffic to compare), and how far within each bound they are, in
     its margins: 1 where there is no difference, 0 at the bound. ``src/eval/score.rs`` defines both. Raises ValueError that
     names what is wrong with figures.
     """
-    return _core.judge_figures(json.dumps(got), json.dumps(reference), bursty, mice)
+    return _core.judge_figures(json.dumps(got), json.dumps(reference), bursty, mice, phase)
 
 
 def choose(

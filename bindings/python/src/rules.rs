@@ -16,19 +16,22 @@ pub(crate) fn candidates() -> Vec<(u8, u8, u8)> {
 }
 
 /// ln S whether feasible or not, and the room within each bound, of figures against a reference's, both JSON.
+/// With `phase`, they are those of a phase of that name.
 #[pyfunction]
-#[pyo3(signature = (got, reference, bursty, mice))]
+#[pyo3(signature = (got, reference, bursty, mice, phase))]
 pub(crate) fn judge_figures(
     got: &str,
     reference: &str,
     bursty: bool,
     mice: bool,
+    phase: Option<&str>,
 ) -> PyResult<(Option<f64>, Vec<f64>)> {
     let figures = |name: &str, text: &str| {
         serde_json::from_str::<Figures>(text).map_err(|e| value_error(format!("{name}: {e}")))
     };
     let (got, reference) = (figures("got", got)?, figures("reference", reference)?);
     let cell = CellInfo { bursty, mice, ..CellInfo::default() };
+    let cell = phase.map_or(cell.clone(), |name| cell.of_phase(0, name));
     let verdict = score::judge(&cell, &got, &reference);
     Ok((verdict.raw.map(f64::ln), score::rooms(&cell, &got, &reference)))
 }

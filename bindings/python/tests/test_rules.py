@@ -132,6 +132,27 @@ def test_labels_of_a_record(train: Any) -> None:
     assert chance[known][1] == pytest.approx(math.prod(phi))
 
 
+def test_a_phase_is_bursty_by_its_name(train: Any) -> None:
+    """L P99 is 1.5 ms over 1 ms: a quarter of the 2 ms where there are bursts, five times the 10 % where there are none."""
+    got, values = figures(0.96, (0.3, 1.5), (15.0, 22.0), 0.5), train("values")
+    for phase, room in [("bursty", 0.75), ("1v1", -4.0)]:
+        for bursty in (False, True):
+            assert judge(got, REFERENCE, bursty=bursty, phase=phase)[1][2] == pytest.approx(room)
+    tried = [(None, REFERENCE), ((5, 2, 4), got)]
+    names = "".join(f'[[phase]]\nname = "{name}"\nat = "1ms"\n' for name in ("5v5", "1v1", "bursty"))
+    record = {
+        "cell": {"bursty": True, "mice": False},
+        "scenario": names,
+        "tried": [
+            {"setting": s, "seconds": 60, "seeds": 3, "figures": f, "phases": [f, f]} for s, f in tried
+        ],
+    }
+    _, chances = values.table(record)
+    chance = chances[:, CANDIDATES.index((5, 2, 4))]
+    assert chance[0] < 1e-6
+    assert chance[1] > 0.7
+
+
 def test_the_chooser_of_the_trees_follows_the_rule(train: Any) -> None:
     trees, values = train("trees"), train("values")
     n, k = 200, len(CANDIDATES)
