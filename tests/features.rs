@@ -260,10 +260,7 @@ fn the_actions_are_those_of_the_guard() {
     let guard = GuardParams::default();
     let ends = |k: &l4sd::telemetry::features::schema::Knob| (k.values[0], k.values[k.values.len() - 1]);
     let seconds = |(least, most): (Span, Span)| (least.as_secs_f64(), most.as_secs_f64());
-    assert_eq!(
-        (ends(target), ends(ramp)),
-        (seconds(guard.target), seconds(guard.ramp_min))
-    );
+    assert_eq!((ends(target), ends(ramp)), (seconds(guard.target), seconds(guard.ramp_min)));
     assert_eq!(gain.values, guard.gain);
     assert_eq!([target.values.len(), ramp.values.len()], [guard.bins as usize; 2]);
     assert_eq!([target.slew, gain.slew, ramp.slew], [guard.bin_time; 3]);

@@ -1,8 +1,6 @@
 //! The law of bumpless fallback: when a policy dies, p' goes on from where it was, one step of RFC 9332 at a time, and the C
 //! queue is soon that of RFC 9332's target.
 
-use std::collections::VecDeque;
-
 use l4sd::aqm::Service;
 use l4sd::aqm::params::Knobs;
 use l4sd::config::Policy;
@@ -15,7 +13,7 @@ use l4sd::time::{Instant, Span};
 
 const UPDATE_MS: u64 = 16;
 const BIN_MS: u64 = 100;
-/// From a window's end to the arrival of the decision made of it.
+/// From a window's end to the arrival of the decision made of it, before the next ends.
 const LATENCY: Span = Span::from_millis(5);
 /// A multiple of the update interval.
 const DEATH_MS: u64 = 60_000;
@@ -53,11 +51,11 @@ fn run(flows: &str, knobs: Knobs, seed: u64) -> (Vec<Update>, Vec<f64>) {
     let mut sim = simulation(&scenario, &Policy::DualPi2, seed);
     let mut guard = Guard::new(GuardParams::default(), Knobs::default(), Instant::ZERO);
     let mut bins = Bins(vec![(0.0, 0.0); (end_ms / BIN_MS) as usize + 1]);
-    let mut under_way = VecDeque::new();
+    let mut under_way: Option<Decision> = None;
     let mut updates = Vec::new();
     for id in 1..=end_ms / UPDATE_MS {
         let now = Instant::from_millis(id * UPDATE_MS);
-        while let Some(decision) = under_way.pop_front_if(|d: &mut Decision| d.window_end + LATENCY <= now) {
+        if let Some(decision) = under_way.take() {
             let at = decision.window_end + LATENCY;
             sim.run_until(at, &mut bins);
             if let Some(knobs) = guard.step(Some(&decision), at) {
@@ -79,7 +77,7 @@ fn run(flows: &str, knobs: Knobs, seed: u64) -> (Vec<Update>, Vec<f64>) {
             state: guard.state(),
         });
         if id * UPDATE_MS < DEATH_MS {
-            under_way.push_back(Decision { based_on: id, window_end: now, knobs });
+            under_way = Some(Decision { based_on: id, window_end: now, knobs });
         }
     }
     (updates, bins.0.iter().map(|(sum, n)| sum / n.max(1.0)).collect())
