@@ -26,7 +26,7 @@ fn two_ports_and_a_rate_are_enough() {
     assert_eq!(c.link.rate, BitRate::from_mbps(40));
     assert_eq!(c.link.rate_right_to_left, BitRate::from_mbps(40));
     assert_eq!((c.link.overhead, c.link.mpu, c.link.limit, c.link.delay), (0, 0, None, Span::ZERO));
-    assert_eq!((&c.aqm.policy, c.aqm.target, c.aqm.nqb), (&Policy::DualPi2, None, false));
+    assert_eq!((&c.aqm.policy, c.aqm.target, c.aqm.nqb), (&Policy::Model(None), None, false));
     assert_eq!(c.aqm.t_update, Span::from_millis(16));
     assert_eq!((c.control.shadow, c.control.core), (false, None));
     assert_eq!(c.control.t_expire, Span::from_millis(32));
@@ -78,7 +78,7 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
         ("aqm.policy", "\"replay:x.csv\"", Box::new(|c| c.aqm.policy = Policy::Replay("x.csv".into()))),
         ("aqm.target", "\"20ms\"", Box::new(|c| c.aqm.target = Some(Span::from_millis(20)))),
         ("aqm.nqb", "true", Box::new(|c| c.aqm.nqb = true)),
-        ("aqm.policy", "\"model\"", Box::new(|c| c.aqm.policy = Policy::Model(None))),
+        ("aqm.policy", "\"dualpi2\"", Box::new(|c| c.aqm.policy = Policy::DualPi2)),
         ("aqm.policy", "\"model:a.onnx\"", Box::new(|c| c.aqm.policy = Policy::Model(Some("a.onnx".into())))),
         ("control.model", "\"m.onnx\"", Box::new(|c| c.control.model = Some("m.onnx".into()))),
         (

@@ -1,15 +1,17 @@
 //! `l4sd check`: is the configuration right, and can this host do what it asks? Changes nothing.
 
+use std::path::Path;
+
 use clap::Args;
 use serde::Serialize;
 
-use super::controller::Source;
+use super::controller::{Source, left_out};
 use super::exit::{Exit, Failure};
 #[cfg(target_os = "linux")]
 use super::target;
 use super::target::Target;
 use crate::config::Config;
-use crate::control::model::Session;
+use crate::control::model::{Fault, ModelError, ModelFile, Session};
 
 /// Arguments of `l4sd check`.
 #[derive(Debug, Args)]
@@ -36,8 +38,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let source = Source::of(&config)?;
     super::netmap::refuse_idle_keeper(&config)?;
     let mut rows = findings(&config);
-    if let Some(source @ Source::Model(..)) = source {
-        rows.push(model(source, &config)?);
+    if let Some(Source::Model(file, path)) = source {
+        rows.push(model(&file, &path, &config)?);
     }
     if args.json {
         let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -57,12 +59,14 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     Err(Failure::new(exit, error))
 }
 
-/// The model, tried on this host.
-fn model(source: Source, config: &Config) -> Result<Row, Failure> {
-    let Source::Model(file, path) = source else { unreachable!("asked for a model") };
-    let session = Session::open(&file, &path, config.control.onnxruntime.as_deref())?;
-    let message = format!("{}, {}", path.display(), session.backend());
-    Ok(Row { severity: "ok", subject: "model".to_owned(), message, privilege: false })
+/// The model, tried on this host. That nothing here can run it is no error, since `run` does without it.
+fn model(file: &ModelFile, path: &Path, config: &Config) -> Result<Row, Failure> {
+    let (severity, message) = match Session::open(file, path, config.control.onnxruntime.as_deref()) {
+        Ok(session) => ("ok", format!("{}, {}", path.display(), session.backend())),
+        Err(e @ ModelError { fault: Fault::NoBackend(_), .. }) => ("warn", left_out(&e)),
+        Err(e) => return Err(e.into()),
+    };
+    Ok(Row { severity, subject: "model".to_owned(), message, privilege: false })
 }
 
 fn findings(config: &Config) -> Vec<Row> {

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Once, OnceLock, mpsc};
 
 use tracing::{info, warn};
 
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use crate::config::{Config, Policy as PolicyName, Sched};
 use crate::control::guard::GuardCounters;
 use crate::control::link::{LinkCounters, Stage, ThreadLink};
-use crate::control::model::{ModelError, ModelFile, Session, UNNAMED};
+use crate::control::model::{ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
 use crate::control::policy::replay::Replay;
 use crate::control::policy::{Abstention, Policy};
@@ -22,12 +22,20 @@ use crate::telemetry::Direction;
 use crate::telemetry::features::schema::Schema;
 use crate::time::Instant;
 
+/// Both directions fail to use a model for the same reason; it is told once.
+static SAID: Once = Once::new();
+
+/// What is told of a model that cannot be made ready.
+pub(super) fn left_out(error: &ModelError) -> String {
+    format!("the model is not used, DualPI2's constants stay in force (as with --policy dualpi2): {error}")
+}
+
 /// What a policy with decisions is made of, read and judged but not yet running.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     /// A file of decisions.
     Replay(Replay),
-    /// A model.
+    /// A model, and what it is called.
     Model(Arc<ModelFile>, PathBuf),
 }
 
@@ -39,9 +47,9 @@ impl Source {
             PolicyName::Model(file) => file.clone().or_else(|| config.control.model.clone()),
             _ => return Ok(None),
         };
-        let path = path.ok_or_else(|| Failure::new(Exit::Config, anyhow::anyhow!("{UNNAMED}")))?;
-        let model = ModelFile::read(&path, &Schema::embedded(), config.control.model_sha256.as_deref())?;
-        Ok(Some(Self::Model(Arc::new(model), path)))
+        let wanted = config.control.model_sha256.as_deref();
+        let model = ModelFile::open(path.as_deref(), &Schema::embedded(), wanted)?;
+        Ok(Some(Self::Model(Arc::new(model), shipped::name(path.as_deref()))))
     }
 
     /// The policy, ready to decide. Takes long for a model.
@@ -88,7 +96,7 @@ impl Source {
             match self.ready(&of_thread, &shared) {
                 Ok(policy) => Some(policy),
                 Err(error) => {
-                    warn!("the model is not used, DualPI2's constants stay in force: {error}");
+                    SAID.call_once(|| warn!("{}", left_out(&error)));
                     None
                 }
             }

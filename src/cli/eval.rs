@@ -8,8 +8,9 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::oracle::OracleArgs;
+use super::policies;
 use crate::config::Policy;
-use crate::control::model::{ModelFile, UNNAMED};
+use crate::control::model::ModelFile;
 use crate::control::policy::replay::Replay;
 use crate::eval::plan::{self, Draws, PlanError};
 use crate::eval::runner::{self, RunError};
@@ -25,9 +26,9 @@ pub(super) struct EvalArgs {
     /// cell [default: all grids but smoke]
     #[arg(value_name = "GRID")]
     pub(super) grids: Vec<String>,
-    /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE;
-    /// several with commas or by repeating
-    #[arg(long, value_name = "POLICY", value_delimiter = ',', required_unless_present = "oracle")]
+    /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, model, model:FILE,
+    /// replay:FILE; several with commas or by repeating [default: dualpi2-tuned,model]
+    #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     policy: Vec<Policy>,
     /// Which links are drawn
     #[arg(long, value_name = "SPLIT", value_parser = ["train", "dev", "test"], default_value = "dev")]
@@ -68,7 +69,8 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     }
     let split = plan::split(&args.split).map_err(refused)?;
     let draws = Draws { split, seed: args.split_seed, draws: args.draws, smoke: args.smoke };
-    let plan = EvalPlan::new(&args.grids, &args.policy, &draws, args.seeds).map_err(refused)?;
+    let policies = policies::or_default(&args.policy, Policy::DualPi2Tuned);
+    let plan = EvalPlan::new(&args.grids, &policies, &draws, args.seeds).map_err(refused)?;
     let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let design = &plan.design;
     let definitions = plan.policies.iter().map(definition).collect::<Result<Vec<_>, _>>()?;
@@ -106,11 +108,10 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
 fn definition(policy: &Policy) -> Result<String, Failure> {
     match policy {
         Policy::Replay(file) => Ok(format!("{policy:?} {:?}", Replay::open(file, Instant::ZERO)?)),
-        Policy::Model(Some(file)) => {
-            let model = ModelFile::read(file, &Schema::embedded(), None)?;
+        Policy::Model(which) => {
+            let model = ModelFile::open(which.as_deref(), &Schema::embedded(), None)?;
             Ok(format!("model {}", model.sha256))
         }
-        Policy::Model(None) => Err(Failure::new(Exit::Usage, anyhow::anyhow!("{UNNAMED}"))),
         constants => Ok(format!("{constants:?}")),
     }
 }

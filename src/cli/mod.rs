@@ -13,6 +13,7 @@ mod model;
 mod netmap;
 mod oracle;
 mod pidfile;
+mod policies;
 mod reload;
 mod run;
 mod sim;

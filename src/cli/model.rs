@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
-use crate::control::model::{ModelFile, Session};
+use crate::control::model::{ModelFile, Session, shipped};
 use crate::runtime::clock::{Clock, Monotonic};
 use crate::telemetry::features::schema::Schema;
 
@@ -27,9 +27,9 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct FileArgs {
-    /// The model
+    /// The model [default: the one that is built in]
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// SHA-256 that it must have
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
@@ -39,6 +39,13 @@ struct FileArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+impl FileArgs {
+    /// What the model is called.
+    fn name(&self) -> PathBuf {
+        shipped::name(self.file.as_deref())
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +91,7 @@ pub(super) fn model(args: &ModelArgs) -> Result<(), Failure> {
         Verb::Show(args) => (args, false),
     };
     let schema = Schema::embedded();
-    let model = ModelFile::read(&args.file, &schema, args.sha256.as_deref())?;
+    let model = ModelFile::open(args.file.as_deref(), &schema, args.sha256.as_deref())?;
     let checked = check.then(|| try_it(&model, args)).transpose()?;
     let shown = shown(&model, args, checked, schema.width());
     if args.json {
@@ -100,7 +107,7 @@ pub(super) fn model(args: &ModelArgs) -> Result<(), Failure> {
 const TIMED: usize = 1000;
 
 fn try_it(model: &ModelFile, args: &FileArgs) -> Result<Checked, Failure> {
-    let mut session = Session::open(model, &args.file, args.onnxruntime.as_deref())?;
+    let mut session = Session::open(model, &args.name(), args.onnxruntime.as_deref())?;
     let clock = Monotonic::start();
     let golden = &model.card.golden.inputs;
     let width = Schema::embedded().width();
@@ -122,7 +129,7 @@ fn try_it(model: &ModelFile, args: &FileArgs) -> Result<Checked, Failure> {
 fn shown(model: &ModelFile, args: &FileArgs, checked: Option<Checked>, width: usize) -> Shown {
     let card = &model.card;
     Shown {
-        file: args.file.display().to_string(),
+        file: args.name().display().to_string(),
         sha256: model.sha256.clone(),
         producer: model.producer.clone(),
         opset: model.opset,

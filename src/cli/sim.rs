@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::{Exit, Failure};
+use super::policies;
 use crate::aqm::params::Knobs;
 use crate::config::Policy;
 use crate::report::{self, DirectionReport, ReportError, ResultFile};
@@ -21,8 +22,9 @@ pub(super) struct SimArgs {
     /// Scenario files
     #[arg(value_name = "SCENARIO.toml", required = true)]
     scenarios: Vec<PathBuf>,
-    /// Policies: dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, replay:FILE; several with commas or by repeating
-    #[arg(long, value_name = "POLICY", value_delimiter = ',', default_value = "dualpi2")]
+    /// Policies: dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, model, model:FILE,
+    /// replay:FILE; several with commas or by repeating [default: dualpi2,model]
+    #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     policy: Vec<Policy>,
     /// Seed, in place of the scenario's
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
@@ -50,9 +52,10 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
         .map(|path| Scenario::load(path))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| Failure::new(Exit::Config, e))?;
+    let policies = policies::or_default(&args.policy, Policy::DualPi2);
     let mut reports = Vec::new();
     for scenario in &scenarios {
-        for policy in &args.policy {
+        for policy in &policies {
             let first = args.seed.unwrap_or(scenario.seed);
             for seed in (first..).take(args.seeds.unwrap_or(1) as usize) {
                 let report = if args.record {

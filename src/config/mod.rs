@@ -81,7 +81,7 @@ pub struct AqmConfig {
 /// `[control]`: how a controller's decisions are used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlConfig {
-    /// The file of the policy `model`.
+    /// The file of the policy `model`; `None` is the model that is built in.
     pub model: Option<PathBuf>,
     /// SHA-256 that the model's file must have, 64 hexadecimal digits in lower case.
     pub model_sha256: Option<String>,

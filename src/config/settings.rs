@@ -200,7 +200,7 @@ impl Settings {
                     .unwrap_or_default(),
             },
             aqm: AqmConfig {
-                policy: self.policy.clone().unwrap_or(Policy::DualPi2),
+                policy: self.policy.clone().unwrap_or(Policy::Model(None)),
                 target: self.span("aqm.target", self.target, MS, SEC)?,
                 t_update,
                 nqb: self.nqb.unwrap_or(false),

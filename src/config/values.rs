@@ -35,7 +35,7 @@ pub enum Policy {
     Taildrop,
     /// The DualQ with decisions read from this file.
     Replay(PathBuf),
-    /// The DualQ with the decisions of a model: this file, or the one that the configuration names.
+    /// The DualQ with the decisions of a model: this file, else the one that the configuration names, else the built-in one.
     Model(Option<PathBuf>),
 }
 

@@ -35,8 +35,7 @@ impl Controller {
     pub(super) fn of(name: &PolicyName, latency: Span) -> Result<Option<Self>, SimError> {
         let policy: Box<dyn Policy> = match name {
             PolicyName::Replay(file) => Box::new(Replay::open(file, Instant::ZERO)?),
-            PolicyName::Model(Some(file)) => Box::new(models::policy(file)?),
-            PolicyName::Model(None) => return Err(SimError::NoModel),
+            PolicyName::Model(which) => Box::new(models::policy(which)?),
             _ => return Ok(None),
         };
         Ok(Some(Self::new(policy, latency)))

@@ -3,48 +3,54 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aqm::params::Knobs;
-use crate::control::model::{ModelError, ModelFile, Session};
+use crate::control::model::{ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
 use crate::control::policy::{Abstention, Policy};
 use crate::telemetry::TelemetryWindow;
 use crate::telemetry::features::schema::Schema;
 
-static FILES: Mutex<Option<HashMap<PathBuf, Arc<ModelFile>>>> = Mutex::new(None);
+/// A file, or the model that is built in.
+type Which = Option<PathBuf>;
+
+static FILES: Mutex<Option<HashMap<Which, Arc<ModelFile>>>> = Mutex::new(None);
 
 thread_local! {
-    static SHELF: RefCell<HashMap<PathBuf, Vec<Learned>>> = RefCell::new(HashMap::new());
+    static SHELF: RefCell<HashMap<Which, Vec<Learned>>> = RefCell::new(HashMap::new());
 }
 
-/// The model at `path`, as it was when this process first read it.
-pub(super) fn file(path: &Path) -> Result<Arc<ModelFile>, ModelError> {
+/// The model, as it was when this process first read it.
+pub(super) fn file(which: &Which) -> Result<Arc<ModelFile>, ModelError> {
     let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
     let files = files.get_or_insert_with(HashMap::new);
-    if let Some(model) = files.get(path) {
+    if let Some(model) = files.get(which) {
         return Ok(Arc::clone(model));
     }
-    let model = Arc::new(ModelFile::read(path, &Schema::embedded(), None)?);
-    files.insert(path.to_owned(), Arc::clone(&model));
+    let model = Arc::new(ModelFile::open(which.as_deref(), &Schema::embedded(), None)?);
+    files.insert(which.clone(), Arc::clone(&model));
     Ok(model)
 }
 
 /// A policy on loan from this thread's shelf.
 pub(super) struct Borrowed {
-    path: PathBuf,
+    which: Which,
     policy: Option<Learned>,
 }
 
-/// The policy of the model at `path`, ready to be asked from window 0 on.
-pub(super) fn policy(path: &Path) -> Result<Borrowed, ModelError> {
-    let shelved = SHELF.with_borrow_mut(|shelf| shelf.get_mut(path).and_then(Vec::pop));
+/// The policy of a model, ready to be asked from window 0 on.
+pub(super) fn policy(which: &Which) -> Result<Borrowed, ModelError> {
+    let shelved = SHELF.with_borrow_mut(|shelf| shelf.get_mut(which).and_then(Vec::pop));
     let policy = match shelved {
         Some(policy) => policy,
-        None => Learned::new(Session::open(&*file(path)?, path, None)?, &Schema::embedded()),
+        None => {
+            let session = Session::open(&*file(which)?, &shipped::name(which.as_deref()), None)?;
+            Learned::new(session, &Schema::embedded())
+        }
     };
-    Ok(Borrowed { path: path.to_owned(), policy: Some(policy) })
+    Ok(Borrowed { which: which.clone(), policy: Some(policy) })
 }
 
 impl Policy for Borrowed {
@@ -56,8 +62,8 @@ impl Policy for Borrowed {
 impl Drop for Borrowed {
     fn drop(&mut self) {
         if let Some(policy) = self.policy.take() {
-            let path = std::mem::take(&mut self.path);
-            SHELF.with_borrow_mut(|shelf| shelf.entry(path).or_default().push(policy));
+            let which = self.which.take();
+            SHELF.with_borrow_mut(|shelf| shelf.entry(which).or_default().push(policy));
         }
     }
 }

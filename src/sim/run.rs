@@ -12,7 +12,7 @@ use super::traffic::SourceSpec;
 use crate::aqm::params::{DEFAULT_LIMIT_PACKETS, Knobs, Limit as QueueLimit, PiParams};
 use crate::aqm::{PacketMeta, Service};
 use crate::config::{AqmConfig, Policy};
-use crate::control::model::{ModelError, UNNAMED};
+use crate::control::model::ModelError;
 use crate::control::policy::replay::ReplayError;
 use crate::egress::{Egress, EgressConfig};
 use crate::report::recorder::BIN;
@@ -37,9 +37,6 @@ pub enum SimError {
     /// The model cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Nothing says which model.
-    #[error("{UNNAMED}")]
-    NoModel,
 }
 
 /// A scenario under a seed with its bottleneck under a policy, before anything has happened.
@@ -171,8 +168,8 @@ pub fn run_detailed(
     if let Some(c) = controller {
         c.report(&mut report.result);
     }
-    if let Policy::Model(Some(path)) = policy {
-        report.result.model_sha256 = Some(models::file(path)?.sha256.clone());
+    if let Policy::Model(which) = policy {
+        report.result.model_sha256 = Some(models::file(which)?.sha256.clone());
     }
     Ok(SimRun { report, delays_ns: [l, c] })
 }

@@ -7,7 +7,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::proto::{Graph, Model, Tensor};
-use super::{Card, Fault, ModelError};
+use super::{Card, Fault, ModelError, shipped};
 use crate::telemetry::features::schema::Schema;
 
 /// Largest file that is read.
@@ -125,6 +125,18 @@ impl ModelFile {
         read(path)
             .and_then(|bytes| Self::judge(bytes, schema, wanted))
             .map_err(|fault| ModelError::new(path, fault))
+    }
+
+    /// Reads and judges `file`, or the model that is built in, as [`ModelFile::read`] does.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn open(file: Option<&Path>, schema: &Schema, wanted: Option<&str>) -> Result<Self, ModelError> {
+        match file {
+            Some(path) => Self::read(path, schema, wanted),
+            None => Self::judge(shipped::SHIPPED.to_vec(), schema, wanted)
+                .map_err(|fault| ModelError::new(&shipped::name(None), fault)),
+        }
     }
 
     /// Judges bytes as [`ModelFile::read`] does.

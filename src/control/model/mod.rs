@@ -11,6 +11,7 @@ pub(crate) mod fabricate;
 pub mod file;
 mod proto;
 pub mod session;
+pub mod shipped;
 #[cfg(test)]
 mod tests;
 
@@ -36,9 +37,6 @@ impl ModelError {
         Self { file: file.to_owned(), fault }
     }
 }
-
-/// The policy is `model` and nothing says which.
-pub const UNNAMED: &str = "the policy 'model' needs a file: write model:FILE, or [control] model = \"FILE\"";
 
 /// What is wrong with a model.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +71,9 @@ pub enum Fault {
     },
     /// Nothing can run models here.
     #[error(
-        "{0}; install onnxruntime (FreeBSD: pkg install onnxruntime; else pip install --target DIR onnxruntime) and \
-             name the library with [control] onnxruntime or ORT_DYLIB_PATH"
+        "{0}; get it with 'pip install --target DIR --no-deps onnxruntime' (in a checkout 'make tools', into target/tools; on \
+         FreeBSD 'pkg install onnxruntime') and name DIR/onnxruntime/capi/libonnxruntime.so.VERSION in ORT_DYLIB_PATH or \
+         [control] onnxruntime"
     )]
     NoBackend(#[from] l4sd_onnxruntime::NoBackend),
     /// Its answers to the golden inputs are not the golden outputs.
