@@ -69,7 +69,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     }
     let split = plan::split(&args.split).map_err(refused)?;
     let draws = Draws { split, seed: args.split_seed, draws: args.draws, smoke: args.smoke };
-    let policies = policies::or_default(&args.policy, Policy::DualPi2Tuned);
+    let policies = policies::chosen(&args.policy, Policy::DualPi2Tuned)?;
     let plan = EvalPlan::new(&args.grids, &policies, &draws, args.seeds).map_err(refused)?;
     let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let design = &plan.design;

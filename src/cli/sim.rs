@@ -52,7 +52,7 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
         .map(|path| Scenario::load(path))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| Failure::new(Exit::Config, e))?;
-    let policies = policies::or_default(&args.policy, Policy::DualPi2);
+    let policies = policies::chosen(&args.policy, Policy::DualPi2)?;
     let mut reports = Vec::new();
     for scenario in &scenarios {
         for policy in &policies {

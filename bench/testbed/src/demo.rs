@@ -1,13 +1,21 @@
-//! The demo: one Prague and one CUBIC flow through the bridge, a line a second, a table and a plot at the end.
+//! The demo: one Prague and one CUBIC flow through the bridge under each policy in turn, a line a second, then their figures
+//! side by side in a table and a picture.
+
+pub mod plot;
+pub mod table;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use self::plot::{Frame, Trace};
+use self::table::Outcome;
 use crate::flows::Kind;
 use crate::forwarder::{RunSpec, Scheduling};
-use crate::results::{FORWARD, cell};
+use crate::results::{FORWARD, Results, cell};
 use crate::sandbox::{Rights, Stop};
 use crate::scrape::Samples;
+use crate::series::Series;
 use crate::session::{self, SessionError};
 use crate::tools::Tools;
 use crate::topology::{Topology, TopologyError};
@@ -15,7 +23,8 @@ use crate::topology::{Topology, TopologyError};
 /// Link of the demo.
 const RATE_MBIT: u32 = 40;
 const RTT_MS: u32 = 20;
-const WARMUP_S: u32 = 5;
+/// CUBIC has left slow start by then, and a model has long chosen.
+const WARMUP_S: u32 = 3;
 
 /// Why the demo has no result.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +32,7 @@ pub enum DemoError {
     /// The namespaces.
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    /// The run.
+    /// A run.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// A file of its own.
@@ -34,6 +43,12 @@ pub enum DemoError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The picture.
+    #[error("cannot draw the picture: {0}; the other files are not affected")]
+    Plot(String),
+    /// Every policy was left out.
+    #[error("none of the policies can be run here; `--policy dualpi2` needs nothing")]
+    Nothing,
 }
 
 /// What the demo can be told.
@@ -43,9 +58,11 @@ pub struct DemoSpec {
     pub l4sd: PathBuf,
     /// Back end: `packet`, `xdp`.
     pub port: String,
-    /// Measured seconds, after five of warm-up.
+    /// Policies in order; the others are compared with the first.
+    pub policies: Vec<String>,
+    /// Measured seconds under each policy, after three of warm-up.
     pub seconds: u32,
-    /// Where results.json, the plot and the last scrape go.
+    /// Where results.json, table.md, the picture and a folder for each run go.
     pub out: PathBuf,
 }
 
@@ -54,45 +71,111 @@ pub fn run(spec: &DemoSpec, tools: &Tools, rights: Rights, stop: &Stop) -> Resul
     let scheduling = session::scheduling(tools, rights);
     let mut topology = Topology::build(tools)?;
     topology.set_real_time(scheduling == Scheduling::Fifo);
-    let run = RunSpec {
-        l4sd: spec.l4sd.clone(),
-        port: spec.port.clone(),
-        rate_mbit: RATE_MBIT,
-        rtt_ms: RTT_MS,
-        policy: "dualpi2".to_owned(),
-        duration_s: WARMUP_S + spec.seconds,
-        warmup_s: WARMUP_S,
-        out: spec.out.clone(),
-        scheduling,
-        step: None,
-    };
     println!(
-        "One Prague and one CUBIC flow through l4sd: {RATE_MBIT} Mbit/s, {RTT_MS} ms RTT, dualpi2, {}; {} s of \
+        "One Prague and one CUBIC flow through l4sd: {RATE_MBIT} Mbit/s, {RTT_MS} ms RTT, {}; under {}: {WARMUP_S} s of \
          warm-up, then {} s measured{}",
-        run.port,
-        WARMUP_S,
+        spec.port,
+        spec.policies.join(", then "),
         spec.seconds,
         caveat(scheduling)
     );
+    let (mut outcomes, mut results, mut traces, mut left_out) = (vec![], vec![], vec![], vec![]);
+    for policy in &spec.policies {
+        if let Err(why) = usable(&spec.l4sd, policy) {
+            let line = format!("NOT RUN: {policy}: {why}");
+            println!("\n{line}");
+            left_out.push(line);
+            continue;
+        }
+        let run = RunSpec {
+            l4sd: spec.l4sd.clone(),
+            port: spec.port.clone(),
+            rate_mbit: RATE_MBIT,
+            rtt_ms: RTT_MS,
+            policy: policy.clone(),
+            duration_s: WARMUP_S + spec.seconds,
+            warmup_s: WARMUP_S,
+            out: spec.out.join(folder(policy)),
+            scheduling,
+            step: None,
+        };
+        let outcome = one(&topology, &run, stop)?;
+        outcomes.push(Outcome::of(policy, &outcome.results, outcome.flows).map_err(SessionError::from)?);
+        let series = Series::read(&run.out.join("series.csv")).map_err(SessionError::from)?;
+        traces.push(Trace { name: policy.clone(), series });
+        results.push(outcome.results);
+    }
+    if outcomes.is_empty() {
+        return Err(DemoError::Nothing);
+    }
+    println!("\n{} s after warm-up{}:\n{}", spec.seconds, caveat(scheduling), table::text(&outcomes));
+    for line in left_out {
+        println!("{line}\n");
+    }
+    Results::joined(&results).write(&spec.out.join("results.json")).map_err(SessionError::from)?;
+    write(&spec.out, "table.md", table::markdown(&outcomes).as_bytes())?;
+    let names: Vec<&str> = outcomes.iter().map(|o| o.policy.as_str()).collect();
+    let svg = plot::svg(
+        &Frame {
+            title: format!(
+                "One Prague and one CUBIC flow at {RATE_MBIT} Mbit/s and {RTT_MS} ms RTT under {}",
+                names.join(" and ")
+            ),
+            detail: format!(
+                "real traffic over {} ports, one run after the other; means of 100 ms; the first {WARMUP_S} s (grey) are \
+                 not in the table{}",
+                spec.port,
+                caveat(scheduling)
+            ),
+            warmup_s: f64::from(WARMUP_S),
+            duration_s: f64::from(WARMUP_S + spec.seconds),
+            rate_mbps: f64::from(RATE_MBIT),
+        },
+        &traces,
+    );
+    write(&spec.out, "delay.svg", svg.as_bytes())?;
+    write(&spec.out, "delay.png", &plot::png(&svg).map_err(DemoError::Plot)?)?;
+    let out = spec.out.display();
+    println!("{out}/table.md  {out}/delay.svg  {out}/delay.png  {out}/results.json");
+    Ok(())
+}
+
+/// One policy: a line a second.
+fn one(topology: &Topology, run: &RunSpec, stop: &Stop) -> Result<session::Outcome, DemoError> {
+    println!("\n{}", run.policy);
     println!("  time |  L Mb/s  delay ms  marks/s  drops/s |  C Mb/s  delay ms  marks/s  drops/s |      p'");
     let mut before = Live::default();
-    let outcome = session::run(&topology, &run, &[Kind::Prague, Kind::Cubic], stop, |second, samples| {
+    let outcome = session::run(topology, run, &[Kind::Prague, Kind::Cubic], stop, |second, samples| {
         let now = Live::read(samples);
         println!("{second:>4} s | {}", now.since(&before));
         before = now;
     })?;
+    write(&run.out, "metrics.txt", outcome.metrics_text.as_bytes())?;
+    Ok(outcome)
+}
 
-    let metrics = spec.out.join("metrics.txt");
-    fs::write(&metrics, &outcome.metrics_text)
-        .map_err(|source| DemoError::Write { path: metrics.display().to_string(), source })?;
-    let summary = outcome.results.summary().map_err(SessionError::from)?;
-    println!("\n{} s after warm-up{}:\n{}", spec.seconds, caveat(scheduling), summary.table());
-    for flow in &outcome.flows {
-        println!("goodput {:<7} {} Mb/s", flow.name, cell(flow.goodput_mbps, 6));
+/// Whether the bridge can do what a policy needs; what it says if not. Without this a model that cannot be run would be shown
+/// as one that does nothing.
+fn usable(l4sd: &Path, policy: &str) -> Result<(), String> {
+    let Some(file) = policy.strip_prefix("model") else { return Ok(()) };
+    let file = file.strip_prefix(':').filter(|file| !file.is_empty());
+    let output =
+        Command::new(l4sd).args(["model", "check"]).args(file).output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(());
     }
-    let out = spec.out.display();
-    println!("\n{out}/results.json  {out}/delay.svg  {out}/delay.png  {out}/series.csv  {out}/metrics.txt");
-    Ok(())
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(said.trim().trim_start_matches("l4sd: ").to_owned())
+}
+
+/// A policy's name as that of a folder.
+fn folder(policy: &str) -> String {
+    policy.chars().map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' }).collect()
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), DemoError> {
+    let path = folder.join(name);
+    fs::write(&path, bytes).map_err(|source| DemoError::Write { path: path.display().to_string(), source })
 }
 
 const fn caveat(scheduling: Scheduling) -> &'static str {
@@ -169,6 +252,14 @@ mod tests {
              l4sd_probability{{direction=\"left_to_right\",kind=\"base\"}} 0.0243\n"
         );
         Live::read(&Samples::parse(&text))
+    }
+
+    #[test]
+    fn a_policy_is_a_folder_of_its_own() {
+        assert_eq!(
+            [folder("dualpi2-tuned"), folder("model:../a b.onnx")],
+            ["dualpi2-tuned", "model_.._a_b.onnx"]
+        );
     }
 
     #[test]

@@ -33,15 +33,18 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// One Prague and one CUBIC flow through 40 Mbit/s at 20 ms, live and as a table
+    /// One Prague and one CUBIC flow through 40 Mbit/s at 20 ms, under dualpi2 and the model: live, a table, a picture
     Demo {
         /// Back end: packet or xdp
         #[arg(long, default_value = "packet")]
         port: String,
-        /// Measured seconds, after 5 s of warm-up
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        /// Policies, comma separated, run one after the other; the others are compared with the first
+        #[arg(long, value_delimiter = ',', default_value = "dualpi2,model")]
+        policy: Vec<String>,
+        /// Measured seconds under each policy, after 3 s of warm-up
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
         seconds: u32,
-        /// Where results.json, the plot and the last scrape go
+        /// Where table.md, the picture, results.json and a folder for each run go
         #[arg(long, default_value = "target/demo")]
         out: PathBuf,
     },
@@ -126,8 +129,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn act(verb: &Verb, l4sd: PathBuf, tools: &Tools, rights: Rights, stop: &Stop) -> Result<ExitCode> {
     match verb {
-        Verb::Demo { port, seconds, out } => {
-            let spec = DemoSpec { l4sd, port: port.clone(), seconds: *seconds, out: out.clone() };
+        Verb::Demo { port, policy, seconds, out } => {
+            let spec = DemoSpec {
+                l4sd,
+                port: port.clone(),
+                policies: policy.clone(),
+                seconds: *seconds,
+                out: out.clone(),
+            };
             match demo::run(&spec, tools, rights, stop) {
                 Ok(()) => Ok(ExitCode::SUCCESS),
                 Err(DemoError::Session(SessionError::Interrupted)) => Ok(interrupted()),

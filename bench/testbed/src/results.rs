@@ -1,11 +1,10 @@
 //! Reads and completes the result object (`results.json`) that `l4sd run` writes, and prints it as a table.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::flows::{self, FlowResult};
 
@@ -74,7 +73,7 @@ pub struct Summary {
 
 /// A parsed `results.json`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Results(Value);
+pub struct Results(pub(crate) Value);
 
 impl Results {
     /// Reads the file.
@@ -82,6 +81,12 @@ impl Results {
         let failed = |reason: String| ResultsError::Read { path: path.display().to_string(), reason };
         let text = fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
         serde_json::from_str(&text).map(Self).map_err(|e| failed(e.to_string()))
+    }
+
+    /// The runs of several files as one, in that order.
+    pub fn joined(all: &[Self]) -> Self {
+        let runs = |one: &Self| one.0["runs"].as_array().cloned().unwrap_or_default();
+        Self(json!({"schema": 1, "runs": all.iter().flat_map(runs).collect::<Vec<Value>>()}))
     }
 
     /// Writes the file.
@@ -150,34 +155,6 @@ impl Summary {
             ratio_l_over_c: run["ratio_l_over_c"].as_f64(),
         })
     }
-
-    /// The table that ends the demo.
-    pub fn table(&self) -> String {
-        let mut out = String::from(
-            "queue    Mb/s   delay mean      P50      P99    P99.9 ms      marks           drops\n",
-        );
-        for (name, q) in [("L", &self.l), ("C", &self.c)] {
-            let offered = (q.packets + q.dropped) as f64;
-            let share = |n: u64| if offered > 0.0 { 100.0 * n as f64 / offered } else { 0.0 };
-            let row = format!(
-                "{name:<5} {:>7.2} {} {} {} {}  {:>7} ({:>5.2} %) {:>6} ({:>6.3} %)",
-                q.mbps,
-                cell(q.delay_mean_ms, 12),
-                cell(q.delay_p50_ms, 8),
-                cell(q.delay_p99_ms, 8),
-                cell(q.delay_p999_ms, 8),
-                q.marked,
-                share(q.marked),
-                q.dropped,
-                share(q.dropped),
-            );
-            out.push_str(&row);
-            out.push('\n');
-        }
-        let ratio = self.ratio_l_over_c.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
-        write!(out, "utilisation {:.1} %   L/C goodput ratio {ratio}", 100.0 * self.utilization).ok();
-        out
-    }
 }
 
 /// A number of fixed width, or a dash.
@@ -209,7 +186,6 @@ fn number(run: &Value, pointer: &str) -> Result<f64, ResultsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn results() -> Results {
         let queue = |bytes: u64, mean: Value| {
@@ -232,8 +208,7 @@ mod tests {
         assert_eq!(s.c.mbps, 14.2);
         assert_eq!(s.l.dropped, 100);
         assert_eq!(s.c.delay_mean_ms, None);
-        assert!(s.table().contains("45 ( 4.50 %)"), "{}", s.table());
-        assert!(s.table().contains("100 (10.000 %)"), "{}", s.table());
+        assert_eq!((s.l.packets, s.l.marked), (900, 45));
     }
 
     #[test]
@@ -253,6 +228,15 @@ mod tests {
         assert_eq!(r.run(FORWARD).unwrap()["flows"][1]["fct_ms"], Value::Null);
         assert_eq!(r.summary().unwrap().ratio_l_over_c, Some(1.5));
         assert_eq!(r.run("right_to_left").unwrap()["flows"], json!([]));
+    }
+
+    #[test]
+    fn runs_of_several_files_are_joined_in_order() {
+        let (a, mut b) = (results(), results());
+        b.0["runs"][0]["policy"] = json!("model");
+        let both = Results::joined(&[a, b]);
+        assert_eq!((both.0["runs"].as_array().unwrap().len(), both.0["schema"].clone()), (4, json!(1)));
+        assert_eq!(both.0["runs"][2]["policy"], "model");
     }
 
     #[test]
