@@ -42,9 +42,9 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 }
 
 impl Running {
-    fn start(flags: &[&str]) -> Self {
+    fn start(more: &str, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("l4sd.toml"), text(dir.path(), "40Mbit", "")).unwrap();
+        fs::write(dir.path().join("l4sd.toml"), text(dir.path(), "40Mbit", more)).unwrap();
         let child = Command::new(L4SD)
             .args(["run", "-c", "l4sd.toml", "--out", "out", "--json"])
             .args(flags)
@@ -104,7 +104,7 @@ impl Drop for Running {
 
 #[test]
 fn a_reload_is_all_or_nothing_and_says_which() {
-    let bridge = Running::start(&[]);
+    let bridge = Running::start("[aqm]\npolicy = \"dualpi2\"\n", &[]);
     let (code, said) = bridge.reload();
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("nothing has changed"), "{said}");
@@ -167,9 +167,14 @@ fn a_reload_is_all_or_nothing_and_says_which() {
 
 #[test]
 fn a_flag_wins_over_the_file_in_a_reload_as_well() {
-    let bridge = Running::start(&["--rate", "30Mbit"]);
+    let bridge = Running::start("", &["--rate", "30Mbit"]);
     bridge.write("10Mbit", "mpu = 84\n");
     assert_eq!(bridge.reload(), (0, "link.mpu 0 to 84\n".to_owned()));
+    bridge.write("10Mbit", "mpu = 84\n[aqm]\npolicy = \"dualpi2\"\n");
+    let (code, said) = bridge.reload();
+    assert_eq!(code, 78, "the default is the model: {said}");
+    assert!(said.contains("aqm.policy cannot change while it runs"), "{said}");
+    bridge.write("10Mbit", "mpu = 84\n");
     // Without a pidfile of its own the verb can only send the signal; the log has the answer.
     let output = l4sd(&["reload", "--pid", &bridge.id()]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("its log says"), "{output:?}");

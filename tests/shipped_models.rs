@@ -3,8 +3,21 @@
 
 use std::path::Path;
 
-use l4sd::control::model::{ModelFile, Session};
+use l4sd::control::model::{ModelFile, Session, shipped};
 use l4sd::telemetry::features::schema::Schema;
+
+/// What is built in is a file of `models/`, and fit.
+#[test]
+fn the_built_in_model_is_fit() {
+    let file = shipped::LABEL.strip_suffix(" (built in)").unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    assert!(std::fs::read(&path).unwrap() == shipped::SHIPPED, "{file} is what is built in");
+    let built_in = ModelFile::open(None, &Schema::embedded(), None).unwrap();
+    let read = ModelFile::open(Some(&path), &Schema::embedded(), Some(&built_in.sha256)).unwrap();
+    assert_eq!((read.sha256, read.card), (built_in.sha256, built_in.card));
+    let error = ModelFile::open(None, &Schema::embedded(), Some(&"0".repeat(64))).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}: its SHA-256 is", shipped::LABEL)), "{error}");
+}
 
 #[test]
 fn trees_are_fit() {

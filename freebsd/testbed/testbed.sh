@@ -117,7 +117,7 @@ start() {
     if [ -e "$state/l4sd.pid" ]; then
         fail "l4sd runs already; testbed.sh stop first"
     fi
-    "$l4sd" run --left "netmap:$left" --right "netmap:$right" --rate "${1:-40Mbit}" --delay 10ms \
+    "$l4sd" run --left "netmap:$left" --right "netmap:$right" --rate "${1:-40Mbit}" --delay 10ms --policy dualpi2 \
         --out "$state/report" 2>"$state/l4sd.log" >"$state/l4sd.out" &
     echo $! >"$state/l4sd.pid"
     waited=0

@@ -43,12 +43,11 @@ pub(super) struct Borrowed {
 /// The policy of a model, ready to be asked from window 0 on.
 pub(super) fn policy(which: &Which) -> Result<Borrowed, ModelError> {
     let shelved = SHELF.with_borrow_mut(|shelf| shelf.get_mut(which).and_then(Vec::pop));
-    let policy = match shelved {
-        Some(policy) => policy,
-        None => {
-            let session = Session::open(&*file(which)?, &shipped::name(which.as_deref()), None)?;
-            Learned::new(session, &Schema::embedded())
-        }
+    let policy = if let Some(policy) = shelved {
+        policy
+    } else {
+        let session = Session::open(&*file(which)?, &shipped::name(which.as_deref()), None)?;
+        Learned::new(session, &Schema::embedded())
     };
     Ok(Borrowed { which: which.clone(), policy: Some(policy) })
 }

@@ -62,7 +62,7 @@ const PANELS: [Panel; 4] = [
         value: |b| Some(b.c_mbps),
         least: 0.0,
     },
-    Panel { title: "L queue: delay (ms)", value: |b| delay(b, 0), least: 1.0 },
+    Panel { title: "L queue: delay (ms)", value: |b| delay(b, 0), least: 0.5 },
     Panel { title: "Prague through the L queue: throughput (Mbit/s)", value: |b| Some(b.l_mbps), least: 0.0 },
 ];
 

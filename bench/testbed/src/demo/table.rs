@@ -151,7 +151,7 @@ mod tests {
             "packets": 900, "bytes": bytes, "marked": 45, "dropped": {"aqm": 90, "overload": 7, "tail": 3}})
     }
 
-    fn outcome(policy: &str, c_ms: f64, controller: Value) -> Outcome {
+    fn outcome(policy: &str, c_ms: f64, controller: &Value) -> Outcome {
         let run = json!({"direction": FORWARD, "duration_s": 25.0, "warmup_s": 5.0, "ratio_l_over_c": null,
             "link": {"rate_mbps": 40.0, "utilization": 0.979}, "fallback_share": 0.042,
             "controller": controller, "queues": {"l": queue(62_500_000, 0.18), "c": queue(35_500_000, c_ms)}});
@@ -162,7 +162,7 @@ mod tests {
     fn policies_stand_side_by_side_with_their_ratio() {
         let none = json!({"decisions": null, "late": null, "rejected": null});
         let some = json!({"decisions": 1204, "late": 3, "rejected": 0, "inference_us": {"p99": 310.4}});
-        let both = [outcome("dualpi2", 14.0, none), outcome("model", 3.5, some)];
+        let both = [outcome("dualpi2", 14.0, &none), outcome("model", 3.5, &some)];
         let text = text(&both);
         let words = |name: &str| {
             let line = text.lines().find(|l| l.starts_with(name)).unwrap();
