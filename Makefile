@@ -23,7 +23,7 @@ help: ## this list
 build: ## the release binaries: l4sd and its testbed
 	@$(ENV) $(CARGO) build --release -p l4sd -p l4sd-testbed
 
-demo: build tools ## one Prague and one CUBIC flow through 40 Mbit/s, 20 ms: live, a table, a plot
+demo: build tools ## one Prague and one CUBIC flow through 40 Mbit/s, 20 ms, under DualPI2 and the model: live, a table, a plot
 	@$(ENV) $(BIN)/l4sd-testbed demo $(DEMO_ARGS)
 
 test: ## all tests; what this user or host cannot do is skipped and says so
@@ -77,7 +77,7 @@ freebsd: ## everything that exists on FreeBSD 14, compiled and linked for it wit
 	@freebsd/lint.sh
 	@$(ENV) freebsd/cross/build.sh
 
-tools: ## the senders of the demo: iperf3 and ethtool from the system, udp_prague into target/tools
+tools: ## what the demo needs: iperf3 and ethtool from the system, udp_prague and ONNX Runtime into target/tools
 	@$(ENV) CARGO="$(CARGO)" sh bench/testbed/tools.sh
 
 fmt: ## format the sources

@@ -53,16 +53,19 @@ docs() {
 
 # The demo as an ordinary user, with the binaries of the demo before: no root, no real-time scheduling.
 rootless() {
-    local built=${CARGO_TARGET_DIR:-target}/release place status
+    local built=${CARGO_TARGET_DIR:-target}/release place status library
     if ((EUID != 0)); then
         echo "SKIPPED: not root, so the demo before was the rootless one"
         return
     fi
+    library=${ORT_DYLIB_PATH:-$(echo "$L4SD_TOOLS"/onnxruntime/onnxruntime/capi/libonnxruntime.so.*)}
     place=$(mktemp -d) && mkdir -p "$place/tools/bin" || return 1
     cp "$built/l4sd" "$built/l4sd-testbed" "$place/" &&
         cp "$(tool udp_prague_sender)" "$(tool udp_prague_receiver)" "$place/tools/bin/" &&
+        { [[ ! -f $library ]] || cp "$library" "$place/libonnxruntime.so"; } &&
         chmod 755 "$place" && chown -R nobody "$place" || return 1
-    (cd "$place" && as_nobody env "L4SD_TOOLS=$place/tools" ./l4sd-testbed demo --seconds 5 --out "$place/demo")
+    (cd "$place" && as_nobody env "L4SD_TOOLS=$place/tools" "ORT_DYLIB_PATH=$place/libonnxruntime.so" \
+        ./l4sd-testbed demo --seconds 3 --out "$place/demo")
     status=$?
     if ((status == 0)) && ! [[ -s $place/demo/results.json ]]; then
         # The fallback generator answered: right on a host without user namespaces, wrong on one that has them.
@@ -85,7 +88,7 @@ tool() {
 
 # Debian's promtool without its daemon: unpacked, not installed.
 promtool_check() {
-    local promtool
+    local promtool scrape
     promtool=$(command -v promtool) || promtool=$cache/prometheus/usr/bin/promtool
     if ! [[ -x $promtool ]]; then
         command -v apt-get >/dev/null || { echo "SKIPPED: no promtool and no apt-get"; return 0; }
@@ -101,11 +104,13 @@ promtool_check() {
     fi
     # The tests hold every metric against it too.
     export PROMTOOL=$promtool
-    if ! [[ -s target/demo/metrics.txt ]]; then
-        echo "SKIPPED: the demo before had no real traffic, so there is no scrape"
-        return 0
-    fi
-    "$promtool" check metrics <target/demo/metrics.txt
+    for scrape in target/demo/*/metrics.txt; do
+        if ! [[ -s $scrape ]]; then
+            echo "SKIPPED: the demo before had no real traffic, so there is no scrape"
+            return 0
+        fi
+        "$promtool" check metrics <"$scrape" || return 1
+    done
 }
 
 # Demo and tests as a user that has just been added, in a clone of its own, with this toolchain made readable to it.
@@ -126,7 +131,7 @@ fresh_user() {
         # The mount is private to this unshare and ends with it.
         unshare --mount sh -c 'mount --bind "$1" "$2/toolchain" && cd "$2/l4sd" && exec setpriv \
             --reuid="$3" --regid="$3" --init-groups env -i HOME="$2" USER="$3" PATH="$2/toolchain/bin:/usr/bin:/bin" \
-            sh -c "make demo DEMO_ARGS=\"--seconds 8\" && make test"' \
+            sh -c "make demo DEMO_ARGS=\"--seconds 5\" && make test"' \
             sh "$(rustc --print sysroot)" "$home" "$user"
         status=$?
     fi
