@@ -15,7 +15,7 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement ns3 tune oracle trees train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement ns3 tune oracle trees student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,14 @@ trees: wheel tools ## fit boosted trees to target/oracle-data (make oracle) into
 	    target/states-$$seed.npz --seed $$seed || exit 1; done
 	@$(ENV) target/venv-train/bin/python models/train/trees.py target/oracle-data target/trees.onnx target/states-1.npz \
 	    target/states-7001.npz $(TREES_ARGS)
+
+student: wheel tools ## train the transformer on target/oracle-data (make oracle) into target/student.onnx; CPU, half an hour
+	@$(ENV) python3 -m venv target/venv-student
+	@$(ENV) target/venv-student/bin/pip install -q "torch>=2.11" "onnx>=1.23,<2" "onnxruntime==1.31.1" target/wheels/l4sd_gym-*.whl
+	@$(ENV) for seed in 1 7001; do target/venv-student/bin/python models/train/collect.py target/oracle-data \
+	    target/states-$$seed.npz --seed $$seed || exit 1; done
+	@$(ENV) target/venv-student/bin/python models/train/student.py target/oracle-data target/student.onnx target/states-1.npz \
+	    target/states-7001.npz $(STUDENT_ARGS)
 
 wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"

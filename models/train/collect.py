@@ -44,8 +44,9 @@ def episodes(scenarios, seed, threads, choose=None):
         wanted = np.where(change, rng.integers(len(candidates), size=n), wanted)
         until = np.where(change, time + rng.uniform(*HOLD_S, size=n), until)
         take = (time >= sample) & ~over
-        if choose is not None and take.any():
-            wanted[follows & take] = choose(observations[follows & take], wanted[follows & take])
+        asked = follows & take
+        if choose is not None and asked.any():
+            wanted[asked] = choose(observations[asked], wanted[asked])
         for i in np.flatnonzero(take):
             yield i, time, observations[i].copy()
         sample = np.where(take, time + rng.uniform(0.5, 1.5, size=n) * (SAMPLE_S if choose is None else 0.8), sample)

@@ -103,14 +103,37 @@ def trees(models, columns, rows):
 
 
 def write(path, nodes, inits, count, width, metadata, golden_in, ml=True):
-    """Writes a model file, and runs it to get its golden vectors."""
-    import onnxruntime
-    from l4sd_gym import SCHEMA_HASH
-
+    """Writes a model file of a graph with `score` and `feasible`."""
     out = [helper.make_tensor_value_info(x, TensorProto.FLOAT, [1, count]) for x in ("score", "feasible")]
     features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, width])
     opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid("ai.onnx.ml", 3)] if ml else [])
     model = helper.make_model(helper.make_graph(nodes, "policy", [features], out, inits), opset_imports=opsets)
+    return _finish(path, model, metadata, golden_in)
+
+
+def from_torch(path, module, golden_in, metadata):
+    """Writes a model file of a torch module that returns score, feasible and distance."""
+    import io
+
+    import torch
+
+    text = io.BytesIO()
+    outputs = ["score", "feasible", "distance"]
+    torch.onnx.export(module, (torch.as_tensor(golden_in[:1]),), text, opset_version=17, dynamo=False, input_names=["features"], output_names=outputs)
+    model = onnx.load_from_string(text.getvalue())
+    session = _finish(path, model, metadata, golden_in)
+    with torch.no_grad():
+        own = [torch.cat([y.flatten() for y in module(torch.as_tensor(x[None]))]).numpy() for x in golden_in]
+    graph = [np.concatenate([y.ravel() for y in session.run(None, {"features": x[None]})]) for x in golden_in]
+    print("largest difference between torch and the graph:", float(np.abs(np.array(own) - np.array(graph)).max()))
+    return session
+
+
+def _finish(path, model, metadata, golden_in):
+    """Writes the file with its metadata; the golden vectors are what ONNX Runtime answers here."""
+    import onnxruntime
+    from l4sd_gym import SCHEMA_HASH
+
     model.ir_version, model.producer_name = 8, "l4sd models/train"
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -24,7 +24,8 @@ CLIP = 0.01
 
 def labels(records, link, time):
     """Values and chances of each state: of the phase that it is in, and feasible in the next one too."""
-    tables = [values.table(r) for r in records]
+    spread = values.noise(records)
+    tables = [values.table(r, spread) for r in records]
     begins = [[float(p["at"].removesuffix("ms")) / 1e3 for p in tomllib.loads(r["scenario"]).get("phase", [])] for r in records]
     v, c = np.empty((2, len(link), len(values.CANDIDATES)))
     for i, (k, t) in enumerate(zip(link, time, strict=True)):
@@ -60,20 +61,24 @@ def fit(features, columns, v, c, rng, per_state, rounds):
     return value, chance
 
 
-def chooser(models, columns, threshold, hysteresis):
-    """The rule of docs/model.md for many links at once."""
+def rule(answers, threshold, hysteresis):
+    """The rule of docs/model.md for many links at once; `answers(x)` gives score and logit of being feasible of each candidate."""
     from l4sd_gym import rules
 
+    return lambda x, current: rules.choose(*answers(x), current, threshold, hysteresis)
+
+
+def chooser(models, columns, threshold, hysteresis):
+    """The rule with what two LightGBM models say."""
     table = rows()
 
-    def choose(x, current):
+    def answers(x):
         n, k = len(x), len(table)
         both = np.concatenate([np.repeat(x[:, columns], k, axis=0), np.tile(table, (n, 1))], axis=1)
         value, logit = (m.predict(both, raw_score=True).reshape(n, k) for m in models)
-        chance = 1 / (1 + np.exp(-logit))
-        return rules.choose(values.gain(value, chance), logit, current, threshold, hysteresis)
+        return values.gain(value, 1 / (1 + np.exp(-logit))), logit
 
-    return choose
+    return rule(answers, threshold, hysteresis)
 
 
 def main():

@@ -19,9 +19,12 @@ from l4sd_gym.rules import CANDIDATES, judge
 
 DEFAULT = CANDIDATES[0]
 
-# Spread, in margins, of what a bound sees between two means of three seeds: DualPI2 against itself keeps a bound with
-# probability .95 then, and all of them in nine cells of ten.
-NOISE = 0.6
+# Least and most of `noise`, and what is assumed where it has too little to go by.
+SPREAD = (0.15, 3.0)
+ASSUMED = 0.6
+# In margins: where a bound is out of sight. And differences without which nothing is said of a spread.
+FAR = 5.0
+FEWEST = 20
 
 
 def records(folder, split):
@@ -37,21 +40,77 @@ def _mean_ms(figures, queue):
     return figures["mean_ms"][queue]
 
 
-def probability(room):
+def _bounds(figures, got):
+    """Names of the bounds in the order in which l4sd_gym.rules.judge has them, figures being the reference's."""
+    names = ["utilization"] if figures["utilization"] is not None else []
+    if figures["abs_log2_ratio"] is not None and got["abs_log2_ratio"] is not None:
+        names.append("ratio")
+    return names + [f"p99_{q}" for q in ("l", "c") if figures["p99_ms"][q] is not None]
+
+
+def _mean(runs):
+    """Figures of several runs as one; what one of them lacks is None."""
+    first = runs[0]
+    if isinstance(first, dict):
+        return {k: _mean([r[k] for r in runs]) for k in first}
+    if isinstance(first, list):
+        return [_mean(list(x)) for x in zip(*runs, strict=True)]
+    return None if any(r is None for r in runs) else sum(runs) / len(runs)
+
+
+def named(rooms, reference, got):
+    """[(bound, room)]; what follows the bounds on the queues is of mice."""
+    names = _bounds(reference, got)
+    return list(zip(names + ["mice"] * (len(rooms) - len(names)), rooms, strict=True))
+
+
+def noise(records):
+    """{(grid, bound): spread, in margins, of what a bound sees of a setting between the search and the oracle's runs on other seeds}.
+    Between the root mean square and the median's estimate of it, as the tails are long. Whole runs, phases or not."""
+    seen = {}
+    for r in records:
+        cell, (references, tried) = r["cell"], _longest(r)
+        baseline = _mean(r["baseline"]) if r.get("baseline") else None
+        for oracle in r.get("oracles", []):
+            setting = tuple(oracle["setting"])
+            both = [key for key in tried.get(setting, ()) if key in references]
+            if setting == DEFAULT or not both:
+                continue
+            pairs = [(tried[setting][max(both)]["figures"], references[max(both)]["figures"]), (_mean(oracle["runs"]), baseline)]
+            searched, fresh = (named(judge(a, b, bursty=cell["bursty"], mice=cell["mice"])[1], b, a) for a, b in pairs)
+            if [b for b, _ in searched] != [b for b, _ in fresh]:
+                continue
+            for (bound, x), (_, y) in zip(searched, fresh, strict=True):
+                # Far from the bound the difference says nothing about it.
+                if abs(x) < FAR or abs(y) < FAR:
+                    seen.setdefault((cell["grid"], bound), []).append(float(np.clip(y - x, -3, 3)))
+    spread = {}
+    for key, x in seen.items():
+        if len(x) >= FEWEST:
+            rms, median = math.sqrt(np.mean(np.square(x))), 1.48 * float(np.median(np.abs(x)))
+            spread[key] = min(max(math.sqrt(rms * max(median, SPREAD[0])), SPREAD[0]), SPREAD[1])
+    return spread
+
+
+def probability(room, spread, grid):
     """That all bounds hold on other seeds."""
-    return math.prod(0.5 * math.erfc(-x / NOISE / math.sqrt(2)) for x in room)
+    return math.prod(0.5 * math.erfc(-x / spread.get((grid, bound), ASSUMED) / math.sqrt(2)) for bound, x in room)
 
 
-def table(record):
-    """(values, chances): float arrays of shape (phases or 1, candidates), NaN where nothing is known."""
-    cell = record["cell"]
+def _longest(record):
+    """({(seconds, seeds): RFC 9332's constants}, {setting: likewise}) of what was tried."""
     references, tried = {}, {}
     for t in record["tried"]:
-        at = references if t["setting"] is None else tried
-        # The longest run with the most seeds speaks.
-        key = (t["seconds"], t["seeds"])
-        at.setdefault(None if t["setting"] is None else tuple(t["setting"]), {})[key] = t
-    references = references[None]
+        at = references if t["setting"] is None else tried.setdefault(tuple(t["setting"]), {})
+        at[t["seconds"], t["seeds"]] = t
+    return references, tried
+
+
+def table(record, spread):
+    """`spread` is that of `noise`. (values, chances): float arrays of shape (phases or 1, candidates), NaN where nothing is known."""
+    cell = record["cell"]
+    # The longest run with the most seeds speaks.
+    references, tried = _longest(record)
     phases = max((len(t.get("phases", [])) for t in references.values()), default=0)
     count = max(phases, 1)
     # The first phase is the warm-up and is not judged.
@@ -85,7 +144,7 @@ def table(record):
             value, room = judge(a, b, bursty=cell["bursty"], mice=cell["mice"], phase=phase)
             if value is not None:
                 values[p, i] = value
-                chances[p, i] = probability(room)
+                chances[p, i] = probability(named(room, b, a), spread, cell["grid"])
     return values, chances
 
 

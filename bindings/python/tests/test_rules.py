@@ -120,16 +120,39 @@ def test_labels_of_a_record(train: Any) -> None:
     got = figures(0.95, (0.05, 1.05), (7.25, 22.0), 0.5)
     tried = [(None, REFERENCE), ((5, 2, 4), got), ((9, 2, 6), REFERENCE)]
     record = {
-        "cell": {"bursty": False, "mice": False},
+        "cell": {"grid": "any", "bursty": False, "mice": False},
         "tried": [{"setting": s, "seconds": 30, "seeds": 2, "figures": f} for s, f in tried],
     }
-    (value,), (chance,) = values.table(record)
+    (value,), (chance,) = values.table(record, {})
     known = np.flatnonzero(~np.isnan(value))
     assert [CANDIDATES[i] for i in known] == [(9, 2, 4), (5, 2, 4), (9, 2, 6)]
     assert value[known] == pytest.approx([0, math.log(0.5 * 0.96 / 0.95), 0])
     # At the bound of utilisation it is a coin's toss; L has half of its margin left, C all of it.
     phi = [0.5 * math.erfc(-x / 0.6 / math.sqrt(2)) for x in (0.0, 6.0, 0.5, 1.0)]
     assert chance[known][1] == pytest.approx(math.prod(phi))
+    # With a spread of its own for one bound, that one counts by it: .5 margins are 2 spreads of .25.
+    _, (chance,) = values.table(record, {("any", "p99_l"): 0.25, ("other", "p99_c"): 9.0})
+    phi[2] = 0.5 * math.erfc(-2 / math.sqrt(2))
+    assert chance[known][1] == pytest.approx(math.prod(phi))
+
+
+def test_the_spread_of_bounds_is_what_fresh_seeds_show(train: Any) -> None:
+    """Utilisation .1 margins lower on fresh seeds for half of the links and as much higher for the others, C P99 by .4 margins of
+    2.2 ms, L as it was, the ratio out of sight: .1 counts as .15, which is the least; .4 as sqrt(.4 x 1.48 x .4)."""
+    values = train("values")
+    records = []
+    for sign in [1, -1] * 10:
+        got = figures(0.955, (0.3, 1.0), (15.0, 22.0), 0.3)
+        fresh = figures(0.955 - sign * 0.001, (0.3, 1.0), (15.0, 22.0 + sign * 0.88), 0.3)
+        tried = [{"setting": s, "seconds": 30, "seeds": 2, "figures": f} for s, f in [(None, REFERENCE), ([5, 2, 4], got)]]
+        oracles = [{"setting": [5, 2, 4], "runs": [fresh] * 3}, {"setting": [9, 2, 4], "runs": [REFERENCE] * 3}]
+        cell = {"grid": "any", "bursty": False, "mice": False}
+        records.append({"cell": cell, "tried": tried, "oracles": oracles, "baseline": [REFERENCE] * 3})
+    spread = values.noise(records)
+    assert set(spread) == {("any", "utilization"), ("any", "p99_l"), ("any", "p99_c")}
+    assert spread["any", "utilization"] == spread["any", "p99_l"] == 0.15
+    assert spread["any", "p99_c"] == pytest.approx(math.sqrt(0.4 * 1.48 * 0.4))
+    assert values.noise(records[:19]) == {}, "too few to say"
 
 
 def test_a_phase_is_bursty_by_its_name(train: Any) -> None:
@@ -141,13 +164,13 @@ def test_a_phase_is_bursty_by_its_name(train: Any) -> None:
     tried = [(None, REFERENCE), ((5, 2, 4), got)]
     names = "".join(f'[[phase]]\nname = "{name}"\nat = "1ms"\n' for name in ("5v5", "1v1", "bursty"))
     record = {
-        "cell": {"bursty": True, "mice": False},
+        "cell": {"grid": "any", "bursty": True, "mice": False},
         "scenario": names,
         "tried": [
             {"setting": s, "seconds": 60, "seeds": 3, "figures": f, "phases": [f, f]} for s, f in tried
         ],
     }
-    _, chances = values.table(record)
+    _, chances = values.table(record, {})
     chance = chances[:, CANDIDATES.index((5, 2, 4))]
     assert chance[0] < 1e-6
     assert chance[1] > 0.7

@@ -1,0 +1,130 @@
+"""The students' networks: from the features of models/schema.toml to value and feasibility of each candidate setting.
+
+All three see the same: the slow features and the last raw windows. They differ in what reads the windows: a small causal transformer, a
+GRU, or nothing but a perceptron over all of it. Outputs, each (batch, candidates): `score`, the expected ln S, in which an infeasible cell
+counts at least 0, and `feasible`, a logit; with them `value`, ln S before feasibility, for training only.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+CLIP = 6.0
+
+
+class Reader(nn.Module):
+    """Splits a feature vector into slow features and raw windows (batch, windows, signals), both standardised and clipped."""
+
+    def __init__(self, names, mean, deviation):
+        super().__init__()
+        raw = [i for i, n in enumerate(names) if ".raw_" in n]
+        # Signal by signal, oldest first, as models/schema.toml lays them out.
+        signals = list(dict.fromkeys(names[i].split(".raw_")[0] for i in raw))
+        self.signals, self.windows = len(signals), len(raw) // max(len(signals), 1)
+        self.first_raw = min(raw)
+        if raw != list(range(self.first_raw, len(names))) or self.signals * self.windows != len(raw):
+            raise SystemExit("models/schema.toml: raw windows are not where models/train/networks.py expects them")
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.as_tensor(1.0 / deviation, dtype=torch.float32))
+
+    def forward(self, x):
+        x = torch.clamp((x - self.mean) * self.scale, -CLIP, CLIP)
+        slow, raw = x[:, : self.first_raw], x[:, self.first_raw :]
+        return slow, raw.reshape(-1, self.signals, self.windows).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """A layer of the transformer, normalised before; attention looks back only."""
+
+    def __init__(self, d, heads, dropout):
+        super().__init__()
+        self.heads, self.d = heads, d
+        self.before, self.after = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, mask):
+        b, t, d = x.shape
+        q, k, v = self.qkv(self.before(x)).reshape(-1, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(d // self.heads) + mask, -1)
+        seen = (weights @ v).transpose(1, 2).reshape(-1, t, d)
+        x = x + self.dropout(self.out(seen))
+        return x + self.dropout(self.down(F.relu(self.up(self.after(x)))))
+
+
+class Transformer(nn.Module):
+    """`layers` of width `d` over the raw windows and, last, the slow features; the last position is what is read."""
+
+    def __init__(self, slow, signals, windows, d=64, layers=2, heads=4, dropout=0.1):
+        super().__init__()
+        self.window = nn.Linear(signals, d)
+        self.slow = nn.Sequential(nn.Linear(slow, 2 * d), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * d, d))
+        self.place = nn.Parameter(torch.randn(1, windows + 1, d) * 0.02)
+        self.blocks = nn.ModuleList(Block(d, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(d)
+        self.register_buffer("mask", torch.full((windows + 1, windows + 1), -1e9).triu(1))
+
+    def forward(self, slow, raw):
+        x = torch.cat([self.window(raw), self.slow(slow)[:, None]], 1) + self.place
+        for block in self.blocks:
+            x = block(x, self.mask)
+        return self.norm(x[:, -1])
+
+
+class Recurrent(nn.Module):
+    """A GRU over the raw windows, beside a perceptron over the slow features."""
+
+    def __init__(self, slow, signals, windows, d=64, dropout=0.1):
+        super().__init__()
+        self.gru = nn.GRU(signals, d, batch_first=True)
+        self.slow = nn.Sequential(nn.Linear(slow, 2 * d), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * d, d))
+        self.norm = nn.LayerNorm(d)
+
+    def forward(self, slow, raw):
+        return self.norm(self.gru(raw)[0][:, -1] + self.slow(slow))
+
+
+class Perceptron(nn.Module):
+    """Two hidden layers over everything."""
+
+    def __init__(self, slow, signals, windows, d=64, dropout=0.1):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(slow + signals * windows, 2 * d), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * d, d))
+        self.norm = nn.LayerNorm(d)
+
+    def forward(self, slow, raw):
+        return self.norm(self.layers(torch.cat([slow, raw.flatten(1)], 1)))
+
+
+KINDS = {"transformer": Transformer, "gru": Recurrent, "mlp": Perceptron}
+
+
+class Student(nn.Module):
+    """A body and the two heads over candidates, of which it is told the knobs."""
+
+    def __init__(self, kind, names, mean, deviation, candidates, width=64, head=64, dropout=0.1, **body):
+        super().__init__()
+        self.reader = Reader(names, mean, deviation)
+        r = self.reader
+        self.body = KINDS[kind](r.first_raw, r.signals, r.windows, d=width, dropout=dropout, **body)
+        table = torch.as_tensor(candidates, dtype=torch.float32)
+        self.register_buffer("candidates", (table - table.mean(0)) / table.std(0))
+        self.of_state = nn.Linear(width, head)
+        self.of_candidate = nn.Sequential(nn.Linear(3, head), nn.ReLU(), nn.Linear(head, head))
+        self.own = nn.Parameter(torch.zeros(len(table), head))
+        self.out = nn.Linear(head, 2)
+        self.dropout = nn.Dropout(dropout)
+
+    def heads(self, x):
+        h = self.of_state(self.body(*self.reader(x)))
+        pair = F.relu(h[:, None] + (self.of_candidate(self.candidates) + self.own)[None])
+        value, feasible = self.out(self.dropout(pair)).unbind(-1)
+        return value, feasible
+
+    def forward(self, x):
+        value, feasible = self.heads(x)
+        zero = torch.zeros_like(value)
+        return torch.sigmoid(feasible) * torch.minimum(value, zero) + torch.maximum(value, zero), feasible
