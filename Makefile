@@ -76,10 +76,10 @@ wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"
 	@$(ENV) cd bindings/python && ../../target/venv-wheel/bin/maturin build -q --out ../../target/wheels
 
-wheel-test: wheel ## the package's tests, against the wheel
+wheel-test: wheel ## the tests of the package, against the wheel, and of the gates of training
 	@$(ENV) python3 -m venv target/venv-gym && target/venv-gym/bin/pip install -q gymnasium numpy pytest
 	@$(ENV) target/venv-gym/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
-	@$(ENV) cd target && venv-gym/bin/python -m pytest -q ../bindings/python/tests
+	@$(ENV) cd target && venv-gym/bin/python -m pytest -q ../bindings/python/tests ../models/train/tests
 
 freebsd: ## everything that exists on FreeBSD 14, compiled and linked for it with a toolchain of its own; nothing is run
 	@freebsd/lint.sh

@@ -22,7 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("runtime", &["aqm", "config", "control", "egress", "port", "telemetry", "wire", "time", "units"]),
     ("load", &["port", "runtime", "wire", "time", "units"]),
     ("sim", &["aqm", "config", "control", "egress", "report", "telemetry", "wire", "time", "units"]),
-    ("eval", &["aqm", "config", "report", "sim", "telemetry", "time", "units"]),
+    ("eval", &["aqm", "config", "control", "report", "sim", "telemetry", "time", "units"]),
     ("env", &["aqm", "config", "control", "egress", "report", "sim", "telemetry", "time", "units"]),
     (
         "cli",

@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use clap::Args;
 
+use super::audit::AuditArgs;
 use super::exit::{Exit, Failure};
 use super::oracle::OracleArgs;
 use super::policies;
@@ -29,7 +30,7 @@ pub(super) struct EvalArgs {
     /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, model, model:FILE,
     /// replay:FILE; several with commas or by repeating [default: dualpi2-tuned,model]
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
-    policy: Vec<Policy>,
+    pub(super) policy: Vec<Policy>,
     /// Which links are drawn
     #[arg(long, value_name = "SPLIT", value_parser = ["train", "dev", "test"], default_value = "dev")]
     pub(super) split: String,
@@ -38,7 +39,7 @@ pub(super) struct EvalArgs {
     pub(super) split_seed: u64,
     /// Runs of each link and policy; dualpi2 is run as often again, to be compared with itself
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
-    seeds: u64,
+    pub(super) seeds: u64,
     /// Links drawn near each point of a grid
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) draws: u32,
@@ -60,12 +61,17 @@ pub(super) struct EvalArgs {
     pub(super) fresh: bool,
     #[command(flatten)]
     pub(super) search: OracleArgs,
+    #[command(flatten)]
+    pub(super) check: AuditArgs,
 }
 
 /// Runs the verb.
 pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     if args.search.oracle {
         return super::oracle::oracle(args);
+    }
+    if args.check.audit {
+        return super::audit::audit(args);
     }
     let split = plan::split(&args.split).map_err(refused)?;
     let draws = Draws { split, seed: args.split_seed, draws: args.draws, smoke: args.smoke };

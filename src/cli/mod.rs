@@ -1,6 +1,7 @@
 //! The command line: one file a verb. The only place that knows exit codes, prints to standard output, and uses
 //! `anyhow`.
 
+mod audit;
 mod bench;
 mod check;
 mod controller;

@@ -23,7 +23,7 @@ pub struct CellInfo {
 }
 
 /// What phases with bursts in L are called: the bound on its P99 is an addition there.
-const BURSTY: &str = "bursty";
+pub(super) const BURSTY: &str = "bursty";
 
 impl CellInfo {
     /// Phase `index` of this cell, called `phase`, as a cell of its own. Short flows are not told apart by phase.

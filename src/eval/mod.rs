@@ -12,9 +12,11 @@
 //! | [`score`] | S and feasibility of a cell |
 //! | [`bootstrap`] | 95 % intervals over links and seeds |
 //! | [`summary`] | cells and groups of cells, judged |
+//! | [`audit`] | whether a model does anything: frozen, fed with other inputs, blindfolded, late |
 //! | [`oracle`] | the best constants of each link, found with its hidden truth |
 //! | [`file`](mod@file), [`tables`], [`plots`] | what is written |
 
+pub mod audit;
 pub mod bootstrap;
 pub mod cell;
 pub mod design;

@@ -8,7 +8,7 @@ use super::run::SimError;
 use crate::aqm::params::Knobs;
 use crate::config::Policy as PolicyName;
 use crate::control::Decision;
-use crate::control::guard::{Guard, GuardParams, State};
+use crate::control::guard::{Guard, GuardCounters, GuardParams, State};
 use crate::control::policy::Policy;
 use crate::control::policy::replay::Replay;
 use crate::egress::Egress;
@@ -35,13 +35,14 @@ impl Controller {
     pub(super) fn of(name: &PolicyName, latency: Span) -> Result<Option<Self>, SimError> {
         let policy: Box<dyn Policy> = match name {
             PolicyName::Replay(file) => Box::new(Replay::open(file, Instant::ZERO)?),
-            PolicyName::Model(which) => Box::new(models::policy(which)?),
+            PolicyName::Model(which) => Box::new(models::policy(which, &[])?),
             _ => return Ok(None),
         };
         Ok(Some(Self::new(policy, latency)))
     }
 
-    fn new(policy: Box<dyn Policy>, latency: Span) -> Self {
+    /// The controller that asks `policy`.
+    pub(super) fn new(policy: Box<dyn Policy>, latency: Span) -> Self {
         Self {
             policy,
             guard: Guard::new(GuardParams::default(), Knobs::default(), Instant::ZERO),
@@ -91,6 +92,11 @@ impl Controller {
             self.windows += 1;
             self.windows_in_fallback += u64::from(self.guard.state() == State::Fallback);
         }
+    }
+
+    /// What the guard made of the decisions.
+    pub(super) const fn counters(&self) -> GuardCounters {
+        self.guard.counters()
     }
 
     /// Writes what became of the decisions.

@@ -40,15 +40,16 @@ pub(super) struct Borrowed {
     policy: Option<Learned>,
 }
 
-/// The policy of a model, ready to be asked from window 0 on.
-pub(super) fn policy(which: &Which) -> Result<Borrowed, ModelError> {
+/// The policy of a model, ready to be asked from window 0 on; it reads the features `masked` as 0.
+pub(super) fn policy(which: &Which, masked: &[usize]) -> Result<Borrowed, ModelError> {
     let shelved = SHELF.with_borrow_mut(|shelf| shelf.get_mut(which).and_then(Vec::pop));
-    let policy = if let Some(policy) = shelved {
+    let mut policy = if let Some(policy) = shelved {
         policy
     } else {
         let session = Session::open(&*file(which)?, &shipped::name(which.as_deref()), None)?;
         Learned::new(session, &Schema::embedded())
     };
+    policy.mask(masked);
     Ok(Borrowed { which: which.clone(), policy: Some(policy) })
 }
 

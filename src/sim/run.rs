@@ -2,6 +2,8 @@
 //!
 //! Figures that a live run takes from histograms are exact here.
 
+use std::path::Path;
+
 use super::controller::Controller;
 use super::engine::{Probe, Sim};
 use super::flow::FlowStats;
@@ -12,7 +14,9 @@ use super::traffic::SourceSpec;
 use crate::aqm::params::{DEFAULT_LIMIT_PACKETS, Knobs, Limit as QueueLimit, PiParams};
 use crate::aqm::{PacketMeta, Service};
 use crate::config::{AqmConfig, Policy};
+use crate::control::guard::GuardCounters;
 use crate::control::model::ModelError;
+use crate::control::policy::Policy as Decides;
 use crate::control::policy::replay::ReplayError;
 use crate::egress::{Egress, EgressConfig};
 use crate::report::recorder::BIN;
@@ -108,8 +112,39 @@ pub fn run_detailed(
     seed: u64,
     sink: &mut impl WindowSink,
 ) -> Result<SimRun, SimError> {
+    let controller = Controller::of(policy, scenario.decision_latency)?;
+    let (mut run, _) = run_under(scenario, policy, controller, seed, sink);
+    if let Policy::Model(which) = policy {
+        run.report.result.model_sha256 = Some(models::file(which)?.sha256.clone());
+    }
+    Ok(run)
+}
+
+/// Runs a scenario under a policy that the caller brings, behind the guard of the live path; result rows call it `model`.
+/// With it comes what the guard made of its decisions.
+pub fn run_guarded(
+    scenario: &Scenario,
+    policy: Box<dyn Decides>,
+    seed: u64,
+    sink: &mut impl WindowSink,
+) -> (SimRun, GuardCounters) {
+    let controller = Controller::new(policy, scenario.decision_latency);
+    run_under(scenario, &Policy::Model(None), Some(controller), seed, sink)
+}
+
+/// The policy of a model, that of a file or the one that is built in, that reads these features as 0.
+pub fn masked_model(which: Option<&Path>, masked: &[usize]) -> Result<Box<dyn Decides>, SimError> {
+    Ok(Box::new(models::policy(&which.map(Path::to_owned), masked)?))
+}
+
+fn run_under(
+    scenario: &Scenario,
+    policy: &Policy,
+    mut controller: Option<Controller>,
+    seed: u64,
+    sink: &mut impl WindowSink,
+) -> (SimRun, GuardCounters) {
     let mut sim = simulation(scenario, policy, seed);
-    let mut controller = Controller::of(policy, scenario.decision_latency)?;
     let constants = policy.constants().knobs();
     let mut recorder = DirectionRecorder::new(RunSetup {
         scenario: Some(scenario.name.clone()),
@@ -165,13 +200,12 @@ pub fn run_detailed(
     report.result.flows = account.flows();
     report.result.ratio_l_over_c = ratio(scenario, &report.result.flows);
     report.result.recovery_ms = recoveries(scenario, &observed.bins);
+    let mut counters = GuardCounters::default();
     if let Some(c) = controller {
         c.report(&mut report.result);
+        counters = c.counters();
     }
-    if let Policy::Model(which) = policy {
-        report.result.model_sha256 = Some(models::file(which)?.sha256.clone());
-    }
-    Ok(SimRun { report, delays_ns: [l, c] })
+    (SimRun { report, delays_ns: [l, c] }, counters)
 }
 
 /// Ends of windows: a grid, the edges of the measured window, and those of phases.

@@ -19,6 +19,8 @@ pub struct Learned {
     card: Card,
     extractor: Extractor,
     features: Vec<f32>,
+    /// Features that the model is shown as 0.
+    masked: Vec<usize>,
     chosen: Chosen,
     /// What holds until the next choice.
     held: Result<Knobs, Abstention>,
@@ -34,6 +36,7 @@ impl Learned {
             session,
             features: vec![0.0; extractor.width()],
             extractor,
+            masked: Vec::new(),
             chosen: Chosen::default(),
             held: Err(Abstention::Silent),
             next_choice: Instant::ZERO,
@@ -45,8 +48,19 @@ impl Learned {
         &self.session
     }
 
+    /// From now on the model is shown 0 for these features and no others: what an audit asks.
+    ///
+    /// # Panics
+    /// When it is next asked, if one of them is beyond the schema's width.
+    pub fn mask(&mut self, features: &[usize]) {
+        features.clone_into(&mut self.masked);
+    }
+
     fn ask(&mut self, slow: bool) -> Result<Knobs, Abstention> {
         self.extractor.write(&mut self.features);
+        for &i in &self.masked {
+            self.features[i] = 0.0;
+        }
         let answer = self.session.run(&self.features).map_err(|_| Abstention::Failed)?;
         let fit = answer.fit(&self.card).map_err(|unfit| match unfit {
             Unfit::NotFinite => Abstention::NotFinite,
