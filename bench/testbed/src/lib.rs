@@ -10,7 +10,7 @@
 //! Everything happens inside a [`sandbox`]: private network, mount and process namespaces that the kernel takes away
 //! when the outermost process ends, however it ends. Nothing here may touch the host's own network.
 //!
-//! Layers, importing only downward: `agreement` -> `demo`, `cells` -> `session` -> `forwarder`, `flows`, `results`, `series` -> `topology`,
+//! Layers, importing only downward: `sim_to_real` -> `agreement` -> `demo`, `cells` -> `session` -> `forwarder`, `flows`, `results`, `series` -> `topology`,
 //! `process`, `scrape` -> `sandbox`, `tools`, `clock`.
 
 #![forbid(unsafe_code)]
@@ -27,5 +27,6 @@ pub mod sandbox;
 pub mod scrape;
 pub mod series;
 pub mod session;
+pub mod sim_to_real;
 pub mod tools;
 pub mod topology;

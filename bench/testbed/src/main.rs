@@ -1,5 +1,5 @@
-//! `l4sd-testbed`: the demo, the acceptance cells and the comparison of live runs with measurements and the simulator,
-//! on real traffic in namespaces of their own.
+//! `l4sd-testbed`: the demo, the acceptance cells, the comparison of live runs with measurements and the simulator, and a
+//! model's gain live and simulated, on real traffic in namespaces of their own.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ use l4sd_testbed::cells::{self, CellsError, CellsSpec};
 use l4sd_testbed::demo::{self, DemoError, DemoSpec};
 use l4sd_testbed::sandbox::{self, Rights, Stop};
 use l4sd_testbed::session::SessionError;
+use l4sd_testbed::sim_to_real::{self, SimToRealError, SimToRealSpec};
 use l4sd_testbed::tools::{self, Tools};
 
 const INTERRUPTED: u8 = 130;
@@ -85,6 +86,33 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Whether a model's gain in the simulator arrives on real traffic (gate G5); exit code 1 if it does not
+    SimToReal {
+        /// The model
+        #[arg(long, value_name = "FILE", default_value = "models/trees.onnx")]
+        model: PathBuf,
+        /// Back end: packet or xdp
+        #[arg(long, default_value = "packet")]
+        port: String,
+        /// Drawn links of 12 to 120 Mbit/s and 10 to 60 ms; the second has a step of the rate
+        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=100))]
+        links: u16,
+        /// Interleaved pairs of runs, DualPI2 and the model, on each link
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        pairs: u64,
+        /// Measured seconds of each run, after 5 s of warm-up
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
+        seconds: u32,
+        /// Seed of the links
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Where sim-to-real.md, sim-to-real.json, the records and the runs go; what is there is not run again
+        #[arg(long, default_value = "target/sim-to-real")]
+        out: PathBuf,
+        /// Run everything again
+        #[arg(long)]
+        fresh: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -118,7 +146,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match (entered, &arguments.verb) {
         (Ok(status), _) => Ok(ExitCode::from(sandbox::exit_code(status))),
         (Err(e), Verb::Demo { .. }) => without_network(&l4sd, &e),
-        (Err(e), Verb::Cells { .. }) => Err(e),
+        (Err(e), Verb::Cells { .. } | Verb::SimToReal { .. }) => Err(e),
         (Err(e), Verb::Agreement { .. }) => {
             let reason = format!("{e:#}");
             sandbox::skipped("the live runs", &reason);
@@ -161,6 +189,28 @@ fn act(verb: &Verb, l4sd: PathBuf, tools: &Tools, rights: Rights, stop: &Stop) -
             }
         }
         Verb::Agreement { .. } => agree(verb, l4sd, Live::On { tools, rights, stop }),
+        Verb::SimToReal { model, port, links, pairs, seconds, seed, out, fresh } => {
+            let spec = SimToRealSpec {
+                l4sd,
+                port: port.clone(),
+                model: model.clone(),
+                links: usize::from(*links),
+                pairs: *pairs,
+                seconds: *seconds,
+                seed: *seed,
+                out: out.clone(),
+                fresh: *fresh,
+            };
+            match sim_to_real::run(&spec, tools, rights, stop) {
+                Ok(gate) => {
+                    print!("{}", gate.markdown());
+                    eprintln!("{0}/sim-to-real.md  {0}/sim-to-real.json", out.display());
+                    Ok(ExitCode::from(u8::from(!gate.pass())))
+                }
+                Err(SimToRealError::Interrupted) => Ok(interrupted()),
+                Err(e) => Err(e.into()),
+            }
+        }
     }
 }
 

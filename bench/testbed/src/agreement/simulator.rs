@@ -10,7 +10,7 @@ use super::reference::{Case, Phase};
 use crate::results::{Results, ResultsError};
 
 /// Bytes of udp_prague's frames.
-const PRAGUE_FRAME: u32 = 1442;
+pub(crate) const PRAGUE_FRAME: u32 = 1442;
 
 /// Why there are no simulated figures.
 #[derive(Debug, thiserror::Error)]

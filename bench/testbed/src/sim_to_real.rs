@@ -1,0 +1,285 @@
+//! Does a gain that the simulator shows arrive on real traffic? Drawn links, each under `dualpi2` and under a model, as
+//! interleaved pairs of live runs; the simulator's runs of the same links; both judged by the same score.
+//!
+//! Every live run is kept in `records.jsonl` as soon as it ends, so that an interrupted gate goes on where it stopped.
+
+use std::fs;
+use std::path::PathBuf;
+
+use l4sd::config::Policy;
+use l4sd::control::model::{ModelError, ModelFile};
+use l4sd::eval::simulate::{SimulateError, simulate};
+use l4sd::eval::{CellInfo, CellRecord, Design, EvalError, Header, RecordLog, Unit};
+use l4sd::report::RunResult;
+use l4sd::sim::Scenario;
+use l4sd::sim::scenario::ScenarioError;
+use l4sd::telemetry::features::schema::Schema;
+
+use crate::flows::Kind;
+use crate::forwarder::{RunSpec, Scheduling};
+use crate::results::{FORWARD, ResultsError};
+use crate::sandbox::{Rights, Stop};
+use crate::session::{self, SessionError};
+use crate::tools::Tools;
+use crate::topology::{Topology, TopologyError};
+
+pub mod gate;
+pub mod links;
+
+use gate::{Conditions, Gate};
+use links::Link;
+
+const WARMUP_S: u32 = 5;
+/// Seeds of each simulated link.
+const SEEDS: u64 = 5;
+/// A live run is tried so often before the gate gives up: a sender that does not come up is no result.
+const TRIES: u32 = 3;
+/// udp_prague without its response to a suspected Classic AQM: the simulator's Prague has it off too.
+const KINDS: &[Kind] = &[Kind::PragueNoFallback, Kind::Cubic];
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum SimToRealError {
+    /// The namespaces.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A scenario of ours.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The simulator.
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
+    /// Records, or the judge.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// A result object, or a file of our own.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// A live run that failed every time.
+    #[error("{unit}: {source}")]
+    Live {
+        /// Which.
+        unit: String,
+        /// Its last failure.
+        source: SessionError,
+    },
+    /// Someone asked for the end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct SimToRealSpec {
+    /// The `l4sd` executable.
+    pub l4sd: PathBuf,
+    /// Back end.
+    pub port: String,
+    /// The model.
+    pub model: PathBuf,
+    /// Drawn links.
+    pub links: usize,
+    /// Pairs of runs on each.
+    pub pairs: u64,
+    /// Measured seconds of each run, after five of warm-up.
+    pub seconds: u32,
+    /// Seed of the links.
+    pub seed: u64,
+    /// Where everything goes.
+    pub out: PathBuf,
+    /// Forget what was run before.
+    pub fresh: bool,
+}
+
+/// The links as cells, with their scenarios and the two policies.
+struct Plan {
+    links: Vec<Link>,
+    cells: Vec<(CellInfo, Scenario)>,
+    policies: [Policy; 2],
+    /// Tells the model from others in records.
+    sha256: String,
+}
+
+impl Plan {
+    fn new(spec: &SimToRealSpec) -> Result<Self, SimToRealError> {
+        let sha256 = ModelFile::read(&spec.model, &Schema::embedded(), None)?.sha256;
+        let links = links::draw(spec.links, spec.seed, WARMUP_S, spec.seconds);
+        let cell = |link: &Link| {
+            let scenario = Scenario::parse(&link.scenario(WARMUP_S, spec.seconds), &link.name())?;
+            let info = CellInfo {
+                grid: "sim-to-real".to_owned(),
+                name: link.name(),
+                mix: scenario.mix(),
+                ..CellInfo::default()
+            };
+            Ok::<_, ScenarioError>((info, scenario))
+        };
+        let cells = links.iter().map(cell).collect::<Result<_, _>>()?;
+        Ok(Self {
+            links,
+            cells,
+            policies: [Policy::DualPi2, Policy::Model(Some(spec.model.clone()))],
+            sha256,
+        })
+    }
+
+    /// All links under both policies with `n` seeds; a pair of live runs is a seed. DualPI2 against itself is another
+    /// gate's question.
+    fn design(&self, n: u64) -> Design {
+        let cells = self.cells.iter().map(|(info, _)| info.clone()).collect();
+        let mut design = Design::new(cells, self.policies.iter().map(Policy::label), n);
+        design.other_seeds.clear();
+        design
+    }
+
+    fn simulated(&self) -> Result<Vec<CellRecord>, SimToRealError> {
+        let mut records = Vec::new();
+        for (info, scenario) in &self.cells {
+            for policy in &self.policies {
+                for seed in 1..=SEEDS {
+                    records.push(simulate(info, scenario, policy, seed)?);
+                }
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// The live runs in the order in which they are made: a pair on every link, then the next pair on every link, so that
+/// whatever drifts on the host drifts for both policies and all links; the policy that goes first changes with each pair.
+fn interleaved(mut units: Vec<Unit>) -> Vec<Unit> {
+    units.sort_by_key(|u| (u.seed, u.cell, (u.policy as u64 + u.seed) % 2));
+    units
+}
+
+/// Simulates, runs what is not in the records, judges, and writes `sim-to-real.md` and `sim-to-real.json`.
+pub fn run(spec: &SimToRealSpec, tools: &Tools, rights: Rights, stop: &Stop) -> Result<Gate, SimToRealError> {
+    let plan = Plan::new(spec)?;
+    eprintln!("simulator: {} links, both policies, {SEEDS} seeds", plan.links.len());
+    let simulated = gate::verdicts(&plan.design(SEEDS), &plan.simulated()?)?;
+
+    let design = plan.design(spec.pairs);
+    let header = Header::new("live", spec.seed);
+    let mut log = RecordLog::open(&spec.out, &header, spec.fresh)?;
+    let scheduling = session::scheduling(tools, rights);
+    let mut topology = Topology::build(tools)?;
+    topology.set_real_time(scheduling == Scheduling::Fifo);
+    let units = interleaved(design.units(
+        |c| format!("{:?} {}", plan.cells[c].1, spec.port),
+        |p| if p == 1 { plan.sha256.clone() } else { String::new() },
+        |_| 1.0,
+    ));
+    let mut records = Vec::new();
+    for (i, unit) in units.iter().enumerate() {
+        let record = match log.take(unit) {
+            Some(record) => record,
+            None => {
+                let record = live(spec, &plan, unit, scheduling, &topology, stop)?;
+                eprintln!("live {} of {}: {}", i + 1, units.len(), line(unit, &record));
+                log.append(unit, record)?
+            }
+        };
+        records.push(record);
+    }
+    let measured = gate::verdicts(&design, &records)?;
+    let conditions = Conditions {
+        pairs: spec.pairs,
+        seconds: spec.seconds,
+        seeds: SEEDS,
+        port: spec.port.clone(),
+        model_sha256: plan.sha256.clone(),
+        quotable: scheduling == Scheduling::Fifo,
+    };
+    let gate = Gate::new(&plan.links, &simulated, &measured, conditions);
+    write(&spec.out.join("sim-to-real.md"), &gate.markdown())?;
+    write(&spec.out.join("sim-to-real.json"), &(gate.to_json() + "\n"))?;
+    Ok(gate)
+}
+
+/// A live run as the record of a cell; tried again if a sender or the bridge does not come up.
+fn live(
+    spec: &SimToRealSpec,
+    plan: &Plan,
+    unit: &Unit,
+    scheduling: Scheduling,
+    topology: &Topology,
+    stop: &Stop,
+) -> Result<CellRecord, SimToRealError> {
+    let link = &plan.links[unit.cell];
+    let policy = &plan.policies[unit.policy];
+    let run = RunSpec {
+        l4sd: spec.l4sd.clone(),
+        port: spec.port.clone(),
+        rate_mbit: link.rate_mbit,
+        rtt_ms: link.rtt_ms,
+        policy: policy.to_string(),
+        duration_s: WARMUP_S + spec.seconds,
+        warmup_s: WARMUP_S,
+        out: spec.out.join("live").join(format!("{}-{}-{}", link.name(), policy.label(), unit.seed)),
+        scheduling,
+        step: link.step,
+    };
+    let mut tried = 0;
+    let outcome = loop {
+        tried += 1;
+        match session::run(topology, &run, KINDS, stop, |_, _| ()) {
+            Ok(outcome) => break outcome,
+            Err(SessionError::Interrupted) => return Err(SimToRealError::Interrupted),
+            Err(e) if tried < TRIES => eprintln!("{}: {e}; once more", unit.name),
+            Err(source) => return Err(SimToRealError::Live { unit: unit.name.clone(), source }),
+        }
+    };
+    let value = outcome.results.run(FORWARD)?.clone();
+    let unfit = |e: serde_json::Error| ResultsError::Lacks(format!("a run that l4sd can read: {e}"));
+    let mut result: RunResult = serde_json::from_value(value).map_err(unfit)?;
+    result.seed = Some(unit.seed);
+    Ok(CellRecord {
+        cell: plan.cells[unit.cell].0.clone(),
+        policy: policy.label(),
+        seed: unit.seed,
+        run: result,
+        ..CellRecord::default()
+    })
+}
+
+/// What a run came to, for whoever watches.
+fn line(unit: &Unit, record: &CellRecord) -> String {
+    let run = &record.run;
+    let ms = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.2}"));
+    format!(
+        "{}: L {} ms, C {} ms, utilisation {:.1} %, L/C {}, in fallback {}",
+        unit.name,
+        ms(run.queues.l.delay_ms.mean),
+        ms(run.queues.c.delay_ms.mean),
+        100.0 * run.link.utilization.unwrap_or(0.0),
+        ms(run.ratio_l_over_c),
+        run.fallback_share.map_or("-".to_owned(), |x| format!("{:.1} %", 100.0 * x)),
+    )
+}
+
+fn write(path: &std::path::Path, text: &str) -> Result<(), ResultsError> {
+    fs::write(path, text)
+        .map_err(|e| ResultsError::Write { path: path.display().to_string(), reason: e.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pair by pair; in each the two policies of a link follow each other, and the first one alternates.
+    #[test]
+    fn pairs_are_interleaved() {
+        let cell = |name: &str| CellInfo { name: name.to_owned(), ..CellInfo::default() };
+        let mut design = Design::new(vec![cell("a"), cell("b")], ["model".to_owned()], 2);
+        design.other_seeds.clear();
+        let units = interleaved(design.units(|_| String::new(), |_| String::new(), |_| 1.0));
+        let order: Vec<_> = units.iter().map(|u| (u.seed, u.cell, u.policy)).collect();
+        assert_eq!(
+            order,
+            [(1, 0, 1), (1, 0, 0), (1, 1, 1), (1, 1, 0), (2, 0, 0), (2, 0, 1), (2, 1, 0), (2, 1, 1)]
+        );
+    }
+}
