@@ -9,13 +9,14 @@ NS3_ARGS =
 TUNE_ARGS =
 BENCH_ARGS =
 LOAD_ARGS =
+SIM_TO_REAL_ARGS =
 TEST_ARGS =
 
 # Where cargo may write and where the tools are; see the file.
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement ns3 tune oracle trees student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement sim-to-real ns3 tune oracle trees student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +40,9 @@ cells: build tools ## the acceptance cells on real traffic, with their bands
 
 agreement: build tools ## measurement, live runs and simulator in one table
 	@$(ENV) $(BIN)/l4sd-testbed agreement --date "$$(date -u +%F)" $(AGREE_ARGS)
+
+sim-to-real: build tools ## gate G5: the model's gain on 12 drawn links, simulated and on real traffic; 2.5 hours, resumable
+	@$(ENV) $(BIN)/l4sd-testbed sim-to-real $(SIM_TO_REAL_ARGS)
 
 ns3: build ## the simulator beside ns-3 from PyPI: throughput and queue delay within 15 %
 	@$(ENV) PYTHON=$${PYTHON:-python3} python3 bench/ns3/run.py --l4sd $(BIN)/l4sd \
