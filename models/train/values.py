@@ -20,7 +20,7 @@ from l4sd_gym.rules import CANDIDATES, judge
 DEFAULT = CANDIDATES[0]
 
 # Least and most of `noise`, and what is assumed where it has too little to go by.
-SPREAD = (0.15, 3.0)
+SPREAD = (0.3, 3.0)
 ASSUMED = 0.6
 # In margins: where a bound is out of sight. And differences without which nothing is said of a spread.
 FAR = 5.0

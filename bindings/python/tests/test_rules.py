@@ -138,7 +138,7 @@ def test_labels_of_a_record(train: Any) -> None:
 
 def test_the_spread_of_bounds_is_what_fresh_seeds_show(train: Any) -> None:
     """Utilisation .1 margins lower on fresh seeds for half of the links and as much higher for the others, C P99 by .4 margins of
-    2.2 ms, L as it was, the ratio out of sight: .1 counts as .15, which is the least; .4 as sqrt(.4 x 1.48 x .4)."""
+    2.2 ms, L as it was, the ratio out of sight: .1 counts as .3, which is the least; .4 as sqrt(.4 x 1.48 x .4)."""
     values = train("values")
     records = []
     for sign in [1, -1] * 10:
@@ -150,7 +150,7 @@ def test_the_spread_of_bounds_is_what_fresh_seeds_show(train: Any) -> None:
         records.append({"cell": cell, "tried": tried, "oracles": oracles, "baseline": [REFERENCE] * 3})
     spread = values.noise(records)
     assert set(spread) == {("any", "utilization"), ("any", "p99_l"), ("any", "p99_c")}
-    assert spread["any", "utilization"] == spread["any", "p99_l"] == 0.15
+    assert spread["any", "utilization"] == spread["any", "p99_l"] == 0.3
     assert spread["any", "p99_c"] == pytest.approx(math.sqrt(0.4 * 1.48 * 0.4))
     assert values.noise(records[:19]) == {}, "too few to say"
 
