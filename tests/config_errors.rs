@@ -76,6 +76,7 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
         ("link.delay", "\"10ms\"", Box::new(|c| c.link.delay = Span::from_millis(10))),
         ("aqm.policy", "\"codel\"", Box::new(|c| c.aqm.policy = Policy::Codel)),
         ("aqm.policy", "\"replay:x.csv\"", Box::new(|c| c.aqm.policy = Policy::Replay("x.csv".into()))),
+        ("aqm.policy", "\"dualpi2-rules\"", Box::new(|c| c.aqm.policy = Policy::DualPi2Rules(None))),
         ("aqm.target", "\"20ms\"", Box::new(|c| c.aqm.target = Some(Span::from_millis(20)))),
         ("aqm.nqb", "true", Box::new(|c| c.aqm.nqb = true)),
         ("aqm.policy", "\"dualpi2\"", Box::new(|c| c.aqm.policy = Policy::DualPi2)),

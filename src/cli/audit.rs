@@ -35,7 +35,9 @@ pub(super) fn audit(args: &EvalArgs) -> Result<(), Failure> {
         [] => None,
         [Policy::Model(which)] => which.clone(),
         _ => {
-            let error = anyhow!("--audit is of one model: say --policy model, model:FILE, or none for the built-in one");
+            let error = anyhow!(
+                "--audit is of one model: say --policy model, model:FILE, or none for the built-in one"
+            );
             return Err(Failure::new(Exit::Usage, error));
         }
     };
@@ -69,7 +71,10 @@ pub(super) fn audit(args: &EvalArgs) -> Result<(), Failure> {
         0 => Ok(()),
         n => {
             let (name, of) = (shipped::name(which.as_deref()), outcome.checks.len());
-            Err(Failure::new(Exit::Data, anyhow!("{}: {n} of the {of} checks of its audit fail", name.display())))
+            Err(Failure::new(
+                Exit::Data,
+                anyhow!("{}: {n} of the {of} checks of its audit fail", name.display()),
+            ))
         }
     }
 }

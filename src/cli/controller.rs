@@ -13,6 +13,7 @@ use crate::control::link::{LinkCounters, Stage, ThreadLink};
 use crate::control::model::{ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
 use crate::control::policy::replay::Replay;
+use crate::control::policy::rules::{Ruled, Rules};
 use crate::control::policy::{Abstention, Policy};
 use crate::metrics::{FallbackReason, Metrics};
 use crate::report::result::InferenceResult;
@@ -35,6 +36,8 @@ pub(super) fn left_out(error: &ModelError) -> String {
 pub(super) enum Source {
     /// A file of decisions.
     Replay(Replay),
+    /// A readable tree.
+    Rules(Rules),
     /// A model, and what it is called.
     Model(Arc<ModelFile>, PathBuf),
 }
@@ -44,6 +47,9 @@ impl Source {
     pub(super) fn of(config: &Config) -> Result<Option<Self>, Failure> {
         let path = match &config.aqm.policy {
             PolicyName::Replay(file) => return Ok(Some(Self::Replay(Replay::open(file, Instant::ZERO)?))),
+            PolicyName::DualPi2Rules(file) => {
+                return Ok(Some(Self::Rules(Rules::open(file.as_deref(), &Schema::embedded())?)));
+            }
             PolicyName::Model(file) => file.clone().or_else(|| config.control.model.clone()),
             _ => return Ok(None),
         };
@@ -56,6 +62,7 @@ impl Source {
     fn ready(self, config: &Config, backend: &OnceLock<&'static str>) -> Result<Box<dyn Policy>, ModelError> {
         match self {
             Self::Replay(replay) => Ok(Box::new(replay)),
+            Self::Rules(rules) => Ok(Box::new(Ruled::new(rules, &Schema::embedded()))),
             Self::Model(model, path) => {
                 let session = Session::open(&model, &path, config.control.onnxruntime.as_deref())?;
                 info!(
@@ -73,7 +80,7 @@ impl Source {
     pub(super) fn start(self, config: &Config, clock: Monotonic) -> std::io::Result<(ThreadLink, Monitor)> {
         let model_sha256 = match &self {
             Self::Model(model, _) => Some(model.sha256.clone()),
-            Self::Replay(_) => None,
+            Self::Replay(_) | Self::Rules(_) => None,
         };
         let backend = Arc::new(OnceLock::new());
         let shared = Arc::clone(&backend);

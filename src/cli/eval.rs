@@ -13,6 +13,7 @@ use super::policies;
 use crate::config::Policy;
 use crate::control::model::ModelFile;
 use crate::control::policy::replay::Replay;
+use crate::control::policy::rules::Rules;
 use crate::eval::plan::{self, Draws, PlanError};
 use crate::eval::runner::{self, RunError};
 use crate::eval::{EvalError, EvalPlan, Progress, RecordLog, file, plots, tables};
@@ -27,7 +28,7 @@ pub(super) struct EvalArgs {
     /// cell [default: all grids but smoke]
     #[arg(value_name = "GRID")]
     pub(super) grids: Vec<String>,
-    /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms, pi2, codel, taildrop, model, model:FILE,
+    /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2-rules, dualpi2:target=5ms, pi2, codel, taildrop, model, model:FILE,
     /// replay:FILE; several with commas or by repeating [default: dualpi2-tuned,model]
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     pub(super) policy: Vec<Policy>,
@@ -114,6 +115,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
 fn definition(policy: &Policy) -> Result<String, Failure> {
     match policy {
         Policy::Replay(file) => Ok(format!("{policy:?} {:?}", Replay::open(file, Instant::ZERO)?)),
+        Policy::DualPi2Rules(file) => Ok(format!("{:?}", Rules::open(file.as_deref(), &Schema::embedded())?)),
         Policy::Model(which) => {
             let model = ModelFile::open(which.as_deref(), &Schema::embedded(), None)?;
             Ok(format!("model {}", model.sha256))

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::control::model::{Fault, ModelError};
 use crate::control::policy::replay::ReplayError;
+use crate::control::policy::rules::RulesError;
 use crate::port::PortError;
 use crate::report::ReportError;
 use crate::runtime::keeper::KeeperError;
@@ -96,6 +97,12 @@ impl From<PrivilegeError> for Failure {
 
 impl From<ReplayError> for Failure {
     fn from(e: ReplayError) -> Self {
+        Self::new(Exit::Data, e)
+    }
+}
+
+impl From<RulesError> for Failure {
+    fn from(e: RulesError) -> Self {
         Self::new(Exit::Data, e)
     }
 }

@@ -25,6 +25,8 @@ pub enum Policy {
     DualPi2Tuned,
     /// The DualQ of RFC 9332 whose p' answers at once when the link is told to be slower.
     DualPi2Ff,
+    /// The DualQ with the decisions of a readable tree: this file, or the one that is built in.
+    DualPi2Rules(Option<PathBuf>),
     /// The DualQ with the choices of Linux `sch_dualpi2`.
     DualPi2Linux,
     /// A single queue under PI2.
@@ -41,8 +43,8 @@ pub enum Policy {
 
 impl Policy {
     /// Every accepted spelling.
-    pub const NAMES: &'static str = "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2:target=5ms:..., pi2, codel, taildrop, model, \
-         model:FILE or replay:FILE";
+    pub const NAMES: &'static str = "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2-rules, dualpi2-rules:FILE, \
+         dualpi2:target=5ms:..., pi2, codel, taildrop, model, model:FILE or replay:FILE";
 
     /// What result rows call it: as it is written, but any model is `model`.
     pub fn label(&self) -> String {
@@ -69,6 +71,8 @@ impl fmt::Display for Policy {
             Self::DualPi2With(constants) => return write!(f, "dualpi2{constants}"),
             Self::DualPi2Tuned => "dualpi2-tuned",
             Self::DualPi2Ff => "dualpi2-ff",
+            Self::DualPi2Rules(None) => "dualpi2-rules",
+            Self::DualPi2Rules(Some(path)) => return write!(f, "dualpi2-rules:{}", path.display()),
             Self::DualPi2Linux => "dualpi2-linux",
             Self::Pi2 => "pi2",
             Self::Codel => "codel",
@@ -88,6 +92,15 @@ impl FromStr for Policy {
             "dualpi2" => Self::DualPi2,
             "dualpi2-tuned" => Self::DualPi2Tuned,
             "dualpi2-ff" => Self::DualPi2Ff,
+            "dualpi2-rules" => Self::DualPi2Rules(None),
+            "dualpi2-rules:" => {
+                return Err(ValueError(
+                    "'dualpi2-rules:' needs a file, as in dualpi2-rules:mine.toml".into(),
+                ));
+            }
+            _ if text.starts_with("dualpi2-rules:") => {
+                Self::DualPi2Rules(Some(text["dualpi2-rules:".len()..].into()))
+            }
             "dualpi2-linux" => Self::DualPi2Linux,
             "pi2" => Self::Pi2,
             "codel" => Self::Codel,
@@ -285,6 +298,8 @@ mod tests {
             "dualpi2-linux",
             "dualpi2-tuned",
             "dualpi2-ff",
+            "dualpi2-rules",
+            "dualpi2-rules:a/b.toml",
             "dualpi2:target=5ms:alpha=0.2:ramp=2000us",
             "pi2",
             "codel",
@@ -293,7 +308,7 @@ mod tests {
         ] {
             assert_eq!(name.parse::<Policy>().unwrap().to_string(), name);
         }
-        assert!("replay:".parse::<Policy>().is_err());
+        assert!("replay:".parse::<Policy>().is_err() && "dualpi2-rules:".parse::<Policy>().is_err());
         let message = "fq_codel".parse::<Policy>().unwrap_err().to_string();
         assert!(message.contains("'fq_codel'") && message.contains(Policy::NAMES), "{message}");
     }

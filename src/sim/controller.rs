@@ -11,9 +11,11 @@ use crate::control::Decision;
 use crate::control::guard::{Guard, GuardCounters, GuardParams, State};
 use crate::control::policy::Policy;
 use crate::control::policy::replay::Replay;
+use crate::control::policy::rules::{Ruled, Rules};
 use crate::egress::Egress;
 use crate::report::result::RunResult;
 use crate::telemetry::TelemetryWindow;
+use crate::telemetry::features::schema::Schema;
 use crate::time::{Instant, Span};
 
 /// The controller of one run.
@@ -35,6 +37,10 @@ impl Controller {
     pub(super) fn of(name: &PolicyName, latency: Span) -> Result<Option<Self>, SimError> {
         let policy: Box<dyn Policy> = match name {
             PolicyName::Replay(file) => Box::new(Replay::open(file, Instant::ZERO)?),
+            PolicyName::DualPi2Rules(file) => {
+                let schema = Schema::embedded();
+                Box::new(Ruled::new(Rules::open(file.as_deref(), &schema)?, &schema))
+            }
             PolicyName::Model(which) => Box::new(models::policy(which, &[])?),
             _ => return Ok(None),
         };

@@ -18,6 +18,7 @@ use crate::control::guard::GuardCounters;
 use crate::control::model::ModelError;
 use crate::control::policy::Policy as Decides;
 use crate::control::policy::replay::ReplayError;
+use crate::control::policy::rules::RulesError;
 use crate::egress::{Egress, EgressConfig};
 use crate::report::recorder::BIN;
 use crate::report::result::{DelayResult, FctResult, FlowResult};
@@ -38,6 +39,9 @@ pub enum SimError {
     /// The decisions of a `replay:FILE` cannot be read.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The model cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -2,6 +2,7 @@
 
 pub mod learned;
 pub mod replay;
+pub mod rules;
 
 use crate::aqm::params::Knobs;
 use crate::telemetry::TelemetryWindow;

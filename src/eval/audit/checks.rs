@@ -6,8 +6,8 @@ use super::measures::{counts, deviation, entropy_bits, peak_amplitude, probe};
 use super::outcome::{Check, Figure, Limit};
 use super::runs::{Audited, Runs, Trace, Variant};
 use crate::eval::bootstrap::{DRAWS, Interval, Link, Resamples, intervals};
-use crate::eval::cell::CellInfo;
 use crate::eval::cell::BURSTY;
+use crate::eval::cell::CellInfo;
 use crate::eval::score::{self, Figures};
 use crate::report::RunResult;
 
