@@ -16,7 +16,7 @@ TEST_ARGS =
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement sim-to-real ns3 tune oracle trees student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test bench cells agreement sim-to-real ns3 tune oracle trees rules student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,14 @@ student: wheel tools ## train the transformer on target/oracle-data (make oracle
 	    target/states-$$seed.npz --seed $$seed || exit 1; done
 	@$(ENV) target/venv-student/bin/python models/train/student.py target/oracle-data target/student.onnx target/states-1.npz \
 	    target/states-7001.npz $(STUDENT_ARGS)
+
+rules: wheel ## fit the readable tree of dualpi2-rules to target/oracle-data (make oracle) into models/rules.toml and its page
+	@$(ENV) python3 -m venv target/venv-train
+	@$(ENV) target/venv-train/bin/pip install -q "lightgbm>=4.7,<5" "onnx>=1.23,<2" "onnxruntime==1.31.1" target/wheels/l4sd_gym-*.whl
+	@$(ENV) for seed in 1 7001; do target/venv-train/bin/python models/train/collect.py target/oracle-data \
+	    target/states-$$seed.npz --seed $$seed || exit 1; done
+	@$(ENV) target/venv-train/bin/python models/train/rules.py target/oracle-data models/rules.toml target/states-1.npz \
+	    target/states-7001.npz --doc docs/rules.md $(RULES_ARGS)
 
 wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"

@@ -206,6 +206,7 @@ fn everything_at_once_conserves_and_repeats() {
         "dualpi2-linux",
         "dualpi2-tuned",
         "dualpi2-ff",
+        "dualpi2-rules",
         "dualpi2:target=5ms",
         "pi2",
         "codel",
@@ -218,6 +219,43 @@ fn everything_at_once_conserves_and_repeats() {
     }
     let targets = |policy: &str| result(&s, &policy.parse().unwrap(), 2).queues.c.delay_ms.mean.unwrap();
     assert!(targets("dualpi2:target=5ms") < 0.8 * targets("dualpi2"), "constants act");
+}
+
+/// A tree with two leaves on a link of 40 Mbit/s: the leaf of its rate is in force, one bin per 64 ms from the hold on; a file that is no
+/// tree is one message.
+#[test]
+fn rules_act_through_the_guard() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("r.toml");
+    let policy: Policy = format!("dualpi2-rules:{}", file.display()).parse().unwrap();
+    let hash = l4sd::telemetry::features::Schema::embedded().hash;
+    let write = |fast: &str| {
+        let tree = format!(
+            "if link_rate < 30 Mbit/s:\n    target 25 ms, gain 1, ramp 0.8 ms\nelse:\n    target {fast}, gain 1, ramp 0.8 ms\n"
+        );
+        let head = format!("version = 1\nschema = \"{hash}\"\nperiod_s = 0.128\nhold_s = 0.5\n");
+        std::fs::write(&file, format!("{head}tree = '''\n{tree}'''\n")).unwrap();
+    };
+    let s = scenario("[link]\nrate = \"40Mbit\"\n[[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\ncount = 5\n");
+    write("5 ms");
+    let result = run::run(&s, &policy, 1).unwrap().result;
+    let mean = result.queues.c.delay_ms.mean.unwrap();
+    assert!((mean - 5.0).abs() < 1.5, "{mean}");
+    assert_eq!((result.fallback_share, result.controller.rejected), (Some(0.0), Some(0)));
+    assert!(result.controller.decisions.unwrap() > 1000);
+    struct Seen(Vec<(u64, f64)>);
+    impl run::WindowSink for Seen {
+        fn window(&mut self, w: &l4sd::telemetry::TelemetryWindow, k: &l4sd::aqm::params::Knobs) {
+            self.0.push((w.end.as_nanos() / 1_000_000, k.target.as_millis_f64()));
+        }
+    }
+    let mut seen = Seen(Vec::new());
+    run::run_detailed(&s, &policy, 1, &mut seen).unwrap();
+    let first = seen.0.iter().find(|(_, target)| *target < 15.0).unwrap();
+    assert!((528..=700).contains(&first.0) && first.1 > 11.0, "{first:?}: after the hold, and by a bin");
+    write("50 ms");
+    let message = run::run(&s, &policy, 1).unwrap_err().to_string();
+    assert!(message.ends_with("r.toml:9: target must be from 1 ms to 25 ms"), "{message}");
 }
 
 /// A schedule of decisions in the simulator: the target goes to 5 ms in the second half.
