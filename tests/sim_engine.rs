@@ -221,6 +221,15 @@ fn everything_at_once_conserves_and_repeats() {
     assert!(targets("dualpi2:target=5ms") < 0.8 * targets("dualpi2"), "constants act");
 }
 
+/// The target in force at the end of each window, in ms.
+struct Seen(Vec<(u64, f64)>);
+
+impl run::WindowSink for Seen {
+    fn window(&mut self, w: &l4sd::telemetry::TelemetryWindow, k: &l4sd::aqm::params::Knobs) {
+        self.0.push((w.end.as_nanos() / 1_000_000, k.target.as_millis_f64()));
+    }
+}
+
 /// A tree with two leaves on a link of 40 Mbit/s: the leaf of its rate is in force, one bin per 64 ms from the hold on; a file that is no
 /// tree is one message.
 #[test]
@@ -243,12 +252,6 @@ fn rules_act_through_the_guard() {
     assert!((mean - 5.0).abs() < 1.5, "{mean}");
     assert_eq!((result.fallback_share, result.controller.rejected), (Some(0.0), Some(0)));
     assert!(result.controller.decisions.unwrap() > 1000);
-    struct Seen(Vec<(u64, f64)>);
-    impl run::WindowSink for Seen {
-        fn window(&mut self, w: &l4sd::telemetry::TelemetryWindow, k: &l4sd::aqm::params::Knobs) {
-            self.0.push((w.end.as_nanos() / 1_000_000, k.target.as_millis_f64()));
-        }
-    }
     let mut seen = Seen(Vec::new());
     run::run_detailed(&s, &policy, 1, &mut seen).unwrap();
     let first = seen.0.iter().find(|(_, target)| *target < 15.0).unwrap();

@@ -301,15 +301,15 @@ else:
             ("0.25:", "0.25", 10, "is not of the form 'if rtt_c"),
             ("if share_l std", "if share_l", 10, "is not of the form 'if rtt_c"),
             ("gain 1.4", "gain 3", 6, "gain must be from 0.5 to 2"),
-            ("ramp 8 ms", "ramp 9 ms", 15, "ramp must be from 0.2 ms to 8 ms"),
-            (", gain 2", "", 15, "is not of the form 'target 5 ms"),
-            ("target 20 ms", "goal 20 ms", 15, "is not of the form 'target 5 ms"),
+            ("ramp 8 ms", "ramp 9 ms", 16, "ramp must be from 0.2 ms to 8 ms"),
+            (", gain 2", "", 16, "is not of the form 'target 5 ms"),
+            ("target 20 ms", "goal 20 ms", 16, "is not of the form 'target 5 ms"),
             ("    target 15", "   target 15", 2, "indented by 3 spaces"),
             ("    target 15", "target 15", 2, "is at level 0; a setting or an 'if' is wanted at level 1"),
             (
                 "            else:\n                target 20 ms, gain 2, ramp 8 ms\n",
                 "",
-                13,
+                14,
                 "the tree ends where 'else:'",
             ),
             ("else:\n    if rtt_c", "elif:\n    if rtt_c", 3, "'elif:' stands where the 'else:'"),
@@ -322,8 +322,8 @@ else:
         let more = format!("{TREE}else:\n");
         assert!(Tree::parse(&more, &schema).unwrap_err().1.contains("belongs to no 'if'"));
         assert!(Tree::parse("# nothing\n", &schema).unwrap_err().1.contains("the tree ends"));
-        let deep: String =
-            (0..20).map(|n| format!("{}if link_rate < 1 Mbit/s:\n", "    ".repeat(n))).collect();
-        assert!(Tree::parse(&deep, &schema).unwrap_err().1.contains("deeper than 16"));
+        let deep: Vec<String> =
+            (0..20).map(|n| format!("{}if link_rate < 1 Mbit/s:", "    ".repeat(n))).collect();
+        assert!(Tree::parse(&deep.join("\n"), &schema).unwrap_err().1.contains("deeper than 16"));
     }
 }
