@@ -171,7 +171,7 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("states", type=Path, nargs="+")
     parser.add_argument("--doc", type=Path, help="a page whose ```text block is replaced with the tree")
-    parser.add_argument("--infeasible", type=float, default=0.6)
+    parser.add_argument("--infeasible", type=float, default=0.8)
     parser.add_argument("--chance", type=float, default=0.0)
     parser.add_argument("--leaves", type=int, default=20)
     parser.add_argument("--depth", type=int, default=6)

@@ -222,10 +222,11 @@ fn setting(text: &str) -> Result<Knobs, String> {
         ramp_min: time(ramp, "ramp", bounds.ramp_min)?,
         feed_forward: 1.0,
     };
-    if (bounds.gain.0..=bounds.gain.1).contains(&knobs.gain) {
+    let (least, most) = (bounds.gain[0], bounds.gain[bounds.gain.len() - 1]);
+    if (least..=most).contains(&knobs.gain) {
         Ok(knobs)
     } else {
-        Err(format!("gain must be from {} to {}", bounds.gain.0, bounds.gain.1))
+        Err(format!("gain must be from {least} to {most}"))
     }
 }
 
