@@ -11,12 +11,13 @@ BENCH_ARGS =
 LOAD_ARGS =
 SIM_TO_REAL_ARGS =
 TEST_ARGS =
+TRACT_MODELS = tests/models/linear.onnx models/student.onnx
 
 # Where cargo may write and where the tools are; see the file.
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test bench cells agreement sim-to-real ns3 tune oracle trees rules student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle trees rules student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +30,11 @@ demo: build tools ## one Prague and one CUBIC flow through 40 Mbit/s, 20 ms, und
 
 test: ## all tests; what this user or host cannot do is skipped and says so
 	@$(ENV) $(CARGO) test --workspace $(TEST_ARGS)
+
+tract: ## models that need no operator of trees answer their golden vectors under the built-in backend; minutes to build
+	@$(ENV) $(CARGO) build -p l4sd --features tract
+	@for model in $(TRACT_MODELS); do env -u ORT_DYLIB_PATH "$${CARGO_TARGET_DIR:-target}/debug/l4sd" model check $$model \
+	    || exit 1; done
 
 bench: build ## the path in memory, the load generator around l4sd where this user may, the micro-benchmarks
 	@$(ENV) $(BIN)/l4sd bench $(BENCH_ARGS)

@@ -19,14 +19,25 @@ fn the_built_in_model_is_fit() {
     assert!(error.starts_with(&format!("{}: its SHA-256 is", shipped::LABEL)), "{error}");
 }
 
+/// Every file of `models/` that is a model, the built-in one and its rivals.
 #[test]
-fn trees_are_fit() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/trees.onnx");
-    let file = ModelFile::read(&path, &Schema::embedded(), None).unwrap();
-    assert_eq!(file.card.candidates.len(), 44);
-    assert!(file.card.golden.inputs.len() >= 2);
-    match l4sd_onnxruntime::backend(&l4sd_onnxruntime::candidates(None)) {
-        Ok(_) => drop(Session::open(&file, &path, None).unwrap()),
-        Err(e) => eprintln!("SKIPPED: {e} (make tools gets one, and sets ORT_DYLIB_PATH)"),
+fn all_of_them_are_fit() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "onnx") {
+            continue;
+        }
+        let file = ModelFile::read(&path, &Schema::embedded(), None).unwrap();
+        assert_eq!(file.card.candidates.len(), 44, "{}", path.display());
+        assert!(file.card.golden.inputs.len() >= 2, "{}", path.display());
+        match l4sd_onnxruntime::backend(&l4sd_onnxruntime::candidates(None)) {
+            Ok(_) => drop(Session::open(&file, &path, None).unwrap()),
+            Err(e) => eprintln!("SKIPPED: {e} (make tools gets one, and sets ORT_DYLIB_PATH)"),
+        }
+        seen.push(path.file_name().unwrap().to_owned());
     }
+    seen.sort();
+    assert_eq!(seen, ["student.onnx", "trees.onnx"]);
 }

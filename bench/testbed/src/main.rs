@@ -89,7 +89,7 @@ enum Verb {
     /// Whether a model's gain in the simulator arrives on real traffic (gate G5); exit code 1 if it does not
     SimToReal {
         /// The model
-        #[arg(long, value_name = "FILE", default_value = "models/trees.onnx")]
+        #[arg(long, value_name = "FILE", default_value = "models/student.onnx")]
         model: PathBuf,
         /// Back end: packet or xdp
         #[arg(long, default_value = "packet")]

@@ -174,13 +174,12 @@ pub fn run(spec: &SimToRealSpec, tools: &Tools, rights: Rights, stop: &Stop) -> 
     ));
     let mut records = Vec::new();
     for (i, unit) in units.iter().enumerate() {
-        let record = match log.take(unit) {
-            Some(record) => record,
-            None => {
-                let record = live(spec, &plan, unit, scheduling, &topology, stop)?;
-                eprintln!("live {} of {}: {}", i + 1, units.len(), line(unit, &record));
-                log.append(unit, record)?
-            }
+        let record = if let Some(record) = log.take(unit) {
+            record
+        } else {
+            let record = live(spec, &plan, unit, scheduling, &topology, stop)?;
+            eprintln!("live {} of {}: {}", i + 1, units.len(), line(unit, &record));
+            log.append(unit, record)?
         };
         records.push(record);
     }

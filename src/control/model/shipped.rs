@@ -18,4 +18,4 @@ pub fn name(file: Option<&Path>) -> PathBuf {
     file.unwrap_or(Path::new(LABEL)).to_owned()
 }
 
-ship!("trees.onnx");
+ship!("student.onnx");
