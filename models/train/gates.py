@@ -25,6 +25,7 @@ import numpy as np
 
 import headroom
 import values
+from l4sd_gym.rules import judge
 
 IDENTIFIED = 0.45
 STUDENT = 0.60
@@ -53,11 +54,10 @@ class Link:
 
 def ln_score(cell, got, ref):
     """ln S of figures against a reference's: a cell that breaks a bound scores 1 at least."""
-    raw = values.score(got, ref)
+    raw, rooms = judge(got, ref, bursty=cell["bursty"], mice=cell["mice"])
     if raw is None:
         return None
-    feasible = min(values.keeping(got, ref, cell["bursty"], cell["mice"])) >= -1e-7
-    return raw if feasible else max(raw, 0.0)
+    return raw if min(rooms) >= -1e-7 else max(raw, 0.0)
 
 
 def mean_figures(runs):
@@ -70,8 +70,8 @@ def mean_figures(runs):
     sources = max((len(r["mice_p95_ms"]) for r in runs), default=0)
     return {
         "utilization": mean(lambda r: r["utilization"]),
-        "mean_ms": {q: mean(lambda r: r["mean_ms"][q]) for q in ("l", "c")},
-        "p99_ms": {q: mean(lambda r: r["p99_ms"][q]) for q in ("l", "c")},
+        "mean_ms": {q: mean(lambda r: r["mean_ms"][q]) for q in ("l", "c")} | {"all": None},
+        "p99_ms": {q: mean(lambda r: r["p99_ms"][q]) for q in ("l", "c")} | {"all": None},
         "abs_log2_ratio": mean(lambda r: r["abs_log2_ratio"]),
         "mice_p95_ms": [mean(lambda r: r["mice_p95_ms"][i] if i < len(r["mice_p95_ms"]) else None) for i in range(sources)],
     }

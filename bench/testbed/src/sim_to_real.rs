@@ -232,8 +232,8 @@ fn live(
         }
     };
     let value = outcome.results.run(FORWARD)?.clone();
-    let unfit = |e: serde_json::Error| ResultsError::Lacks(format!("a run that l4sd can read: {e}"));
-    let mut result: RunResult = serde_json::from_value(value).map_err(unfit)?;
+    let unreadable = |e: serde_json::Error| ResultsError::Lacks(format!("a run that l4sd can read: {e}"));
+    let mut result: RunResult = serde_json::from_value(value).map_err(unreadable)?;
     result.seed = Some(unit.seed);
     Ok(CellRecord {
         cell: plan.cells[unit.cell].0.clone(),
