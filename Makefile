@@ -11,13 +11,14 @@ BENCH_ARGS =
 LOAD_ARGS =
 SIM_TO_REAL_ARGS =
 TEST_ARGS =
+STATES = target/states-1.npz target/states-7001.npz
 TRACT_MODELS = tests/models/linear.onnx models/student.onnx
 
 # Where cargo may write and where the tools are; see the file.
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle trees rules student train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -66,29 +67,23 @@ oracle: build ## search the best constants of many links, 9 minutes on all cores
 train-smoke: wheel build tools ## the whole of training and judging, tiny: oracle, states, trees, check, closed loop
 	@$(ENV) BIN=$(BIN) bash models/train/smoke.sh target/train-smoke
 
-trees: wheel tools ## fit boosted trees to target/oracle-data (make oracle) into target/trees.onnx; a few minutes
-	@$(ENV) python3 -m venv target/venv-train
-	@$(ENV) target/venv-train/bin/pip install -q "lightgbm>=4.7,<5" "onnx>=1.23,<2" "onnxruntime==1.31.1" target/wheels/l4sd_gym-*.whl
+states: wheel ## what trees, student and rules are fitted to: states of the train links of target/oracle-data (make oracle)
+	@$(ENV) python3 -m venv target/venv-train && target/venv-train/bin/pip install -q target/wheels/l4sd_gym-*.whl
+	@$(ENV) target/venv-train/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 	@$(ENV) for seed in 1 7001; do target/venv-train/bin/python models/train/collect.py target/oracle-data \
 	    target/states-$$seed.npz --seed $$seed || exit 1; done
-	@$(ENV) target/venv-train/bin/python models/train/trees.py target/oracle-data target/trees.onnx target/states-1.npz \
-	    target/states-7001.npz $(TREES_ARGS)
 
-student: wheel tools ## train the transformer on target/oracle-data (make oracle) into target/student.onnx; CPU, half an hour
-	@$(ENV) python3 -m venv target/venv-student
-	@$(ENV) target/venv-student/bin/pip install -q "torch>=2.11" "onnx>=1.23,<2" "onnxruntime==1.31.1" target/wheels/l4sd_gym-*.whl
-	@$(ENV) for seed in 1 7001; do target/venv-student/bin/python models/train/collect.py target/oracle-data \
-	    target/states-$$seed.npz --seed $$seed || exit 1; done
-	@$(ENV) target/venv-student/bin/python models/train/student.py target/oracle-data target/student.onnx target/states-1.npz \
-	    target/states-7001.npz $(STUDENT_ARGS)
+trees: states tools ## fit boosted trees into target/trees.onnx; a few minutes
+	@$(ENV) target/venv-train/bin/pip install -q "lightgbm>=4.7,<5" "onnx>=1.23,<2" "onnxruntime==1.31.1"
+	@$(ENV) target/venv-train/bin/python models/train/trees.py target/oracle-data target/trees.onnx $(STATES) $(TREES_ARGS)
 
-rules: wheel ## fit the readable tree of dualpi2-rules to target/oracle-data (make oracle) into models/rules.toml and its page
-	@$(ENV) python3 -m venv target/venv-train
-	@$(ENV) target/venv-train/bin/pip install -q "lightgbm>=4.7,<5" "onnx>=1.23,<2" "onnxruntime==1.31.1" target/wheels/l4sd_gym-*.whl
-	@$(ENV) for seed in 1 7001; do target/venv-train/bin/python models/train/collect.py target/oracle-data \
-	    target/states-$$seed.npz --seed $$seed || exit 1; done
-	@$(ENV) target/venv-train/bin/python models/train/rules.py target/oracle-data models/rules.toml target/states-1.npz \
-	    target/states-7001.npz --doc docs/rules.md $(RULES_ARGS)
+student: states tools ## train the transformer into target/student.onnx; CPU, half an hour
+	@$(ENV) target/venv-train/bin/pip install -q "torch>=2.11" "onnx>=1.23,<2" "onnxruntime==1.31.1"
+	@$(ENV) target/venv-train/bin/python models/train/student.py target/oracle-data target/student.onnx $(STATES) $(STUDENT_ARGS)
+
+rules: states ## fit the readable tree of dualpi2-rules into models/rules.toml and its page
+	@$(ENV) target/venv-train/bin/python models/train/rules.py target/oracle-data models/rules.toml $(STATES) \
+	    --doc docs/rules.md $(RULES_ARGS)
 
 wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"
