@@ -138,7 +138,7 @@ def by_link(folder, policy):
     rows = []
     for path in (folder / "results.json", folder / "cells.csv"):
         if path.exists():
-            rows = json.loads(path.read_text())["cells"] if path.suffix == ".json" else list(csv.DictReader(path.open()))
+            rows = json.loads(path.read_text())["cells"] if path.suffix == ".json" else list(csv.DictReader(path.read_text().splitlines()))
             break
     else:
         sys.exit(f"{folder}: there is neither results.json nor cells.csv; l4sd eval --out {folder} writes them")
