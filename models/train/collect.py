@@ -21,6 +21,18 @@ SAMPLE_S = 1.6
 SLOW_S = 0.128
 
 
+def load(files, records, schema):
+    """[features, link, time] of each of these files, of the links of `records` only. Ends with a message if one is of another schema."""
+    parts = []
+    for file in files:
+        data = np.load(file)
+        if str(data["schema"]) != schema:
+            sys.exit(f"{file}: made for schema {data['schema']}, this is {schema}; collect again")
+        keep = data["link"] < len(records)
+        parts.append([data[k][keep] for k in ("features", "link", "time")])
+    return parts
+
+
 def episodes(scenarios, seed, threads, choose=None):
     """Yields (link, time, observation) while the links of `scenarios` run once each. `choose(observations)`, if given, returns
     the candidates wanted; half of the links follow it, the other half what is drawn."""

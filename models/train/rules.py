@@ -186,13 +186,7 @@ def main():
 
     schema = Schema.load(sha256=l4sd_gym.SCHEMA_HASH)
     records = values.records(options.oracle, "train")[: options.links]
-    parts = []
-    for file in options.states:
-        data = np.load(file)
-        if str(data["schema"]) != schema.hash:
-            sys.exit(f"{file}: made for schema {data['schema']}, this is {schema.hash}; collect again")
-        keep = data["link"] < len(records)
-        parts.append([data[k][keep] for k in ("features", "link", "time")])
+    parts = collect.load(options.states, records, schema.hash)
     found = readable(schema)
     for step in range(options.dagger + 1):
         features, link, time = (np.concatenate(x) for x in zip(*parts, strict=True))

@@ -34,18 +34,6 @@ BATCH = 256
 LEAST_DEVIATION = 0.05
 
 
-def dataset(records, files, schema):
-    """Features, link and time of the states in `files`."""
-    parts = []
-    for file in files:
-        data = np.load(file)
-        if str(data["schema"]) != schema:
-            raise SystemExit(f"{file}: made for schema {data['schema']}, this is {schema}; collect again")
-        keep = data["link"] < len(records)
-        parts.append([data[k][keep] for k in ("features", "link", "time")])
-    return parts
-
-
 def train(net, features, v, c, args, device):
     """Fits `net`; returns the mean loss of the last hundredth."""
     x, value, chance = (torch.as_tensor(np.asarray(a, np.float32)) for a in (features, np.nan_to_num(v), np.nan_to_num(c)))
@@ -157,7 +145,7 @@ def main():
     torch.set_num_threads(args.threads)
     names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")[: args.links]
-    parts = dataset(records, args.states, l4sd_gym.SCHEMA_HASH)
+    parts = collect.load(args.states, records, l4sd_gym.SCHEMA_HASH)
     for step in range(args.dagger + 1):
         begin = time.monotonic()
         torch.manual_seed(args.seed + 100 * step)

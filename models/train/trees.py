@@ -98,13 +98,7 @@ def main():
     import onnx_file
 
     records = values.records(args.oracle, "train")[: args.links]
-    parts = []
-    for file in args.states:
-        data = np.load(file)
-        if str(data["schema"]) != l4sd_gym.SCHEMA_HASH:
-            sys.exit(f"{file}: made for schema {data['schema']}, this is {l4sd_gym.SCHEMA_HASH}; collect again")
-        keep = data["link"] < len(records)
-        parts.append([data[k][keep] for k in ("features", "link", "time")])
+    parts = collect.load(args.states, records, l4sd_gym.SCHEMA_HASH)
     columns = [i for i, name in enumerate(l4sd_gym.FEATURES) if ".raw_" not in name and not name.startswith("knob_feed")]
     rng = np.random.default_rng(args.seed)
     for step in range(args.dagger + 1):

@@ -50,8 +50,8 @@ def test_the_score_is_the_expected_gain(kind: str) -> None:
 
 def test_attention_looks_back_only() -> None:
     torch.manual_seed(1)
-    block = networks.Block(8, 2, 0.0).eval()
-    mask = torch.full((6, 6), -1e9).triu(1)
+    net = networks.Transformer(3, 2, 5, d=8, layers=1, heads=2).eval()
+    block, mask = net.blocks[0], net.mask
     x = torch.randn(1, 6, 8)
     later = x.clone()
     later[:, 4:] += 1
