@@ -4,6 +4,9 @@
 //! The queues are single-producer single-consumer rings (`rtrb`) because those are wait-free on both ends: a policy
 //! that is stopped in the middle of an operation, or preempted on the forwarder's own core, cannot make the forwarder
 //! spin. (crossbeam's `ArrayQueue` and `AtomicCell` can.)
+//!
+//! A worker without windows is parked, and a window wakes it: one store and, if it is parked, one call into the kernel
+//! (`futex`, `_umtx_op`) that waits for nobody.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,9 +109,6 @@ type Observation = (TelemetryWindow, Knobs);
 /// Windows on their way: a quarter second at 16 ms.
 const WINDOWS: usize = 16;
 
-/// Shortest sleep between two looks at the ring, in nanoseconds.
-const LEAST_LOOK: u64 = 20_000;
-
 /// Says so if the thread ends by a panic.
 struct Mourner(Arc<LinkCounters>);
 
@@ -122,9 +122,8 @@ impl Drop for Mourner {
 
 impl ThreadLink {
     /// Starts the worker. `make` runs first on its thread: affinity, priority, and making the policy, which may take
-    /// long; `None` = it could not, and has said why. Windows are expected every `interval`: after one the worker rests for
-    /// seven eighths of it and then looks often, so that it neither busies its core nor is late. `now` is the time by which
-    /// decisions are timed.
+    /// long; `None` = it could not, and has said why. Then a window wakes it; if none does, it looks every `interval`.
+    /// `now` is the time by which decisions are timed.
     pub fn spawn(
         make: impl FnOnce() -> Option<Box<dyn Policy>> + Send + 'static,
         interval: Span,
@@ -142,15 +141,11 @@ impl ThreadLink {
                 return;
             };
             shared.stage.store(Stage::Deciding as u8, Ordering::Relaxed);
-            let (rest, look) = (interval.as_nanos() / 8 * 7, (interval.as_nanos() / 256).max(LEAST_LOOK));
-            let mut rested = true;
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((window, in_force)) = inbox.pop() else {
-                    let nap = if std::mem::replace(&mut rested, true) { look } else { rest };
-                    l4sd_host::sleep(Span::from_nanos(nap).to_std());
+                    thread::park_timeout(interval.to_std());
                     continue;
                 };
-                rested = false;
                 let begun = now();
                 let wanted = policy.decide(&window, &in_force);
                 shared.lock().saturating_record(now().since(begun).as_nanos());
@@ -169,6 +164,12 @@ impl ThreadLink {
         Ok(Self { windows, decisions, counters, stop, worker: Some(worker) })
     }
 
+    fn wake(&self) {
+        if let Some(worker) = &self.worker {
+            worker.thread().unpark();
+        }
+    }
+
     /// The counters, which outlive the link.
     pub fn counters(&self) -> Arc<LinkCounters> {
         Arc::clone(&self.counters)
@@ -180,6 +181,7 @@ impl ControlLink for ThreadLink {
         if self.windows.push((*window, *in_force)).is_err() {
             self.counters.missed_windows.fetch_add(1, Ordering::Relaxed);
         }
+        self.wake();
     }
 
     fn newest(&mut self) -> Option<Decision> {
@@ -194,6 +196,7 @@ impl ControlLink for ThreadLink {
 impl Drop for ThreadLink {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.wake();
         if let Some(worker) = self.worker.take() {
             // A worker that panicked has nothing left to say: the guard has fallen back already.
             let _ = worker.join();

@@ -1,6 +1,6 @@
-//! The breath loop: one thread, two directions. A breath reads the clock once, takes up to [`PortPair::BREATH`] frames
-//! a side, queues them, sends what the shapers have time for, and publishes at window edges; between breaths it waits
-//! for a frame or for the next deadline.
+//! The breath loop: one thread, two directions. A breath reads the clock once, takes a decision if one has come, takes
+//! up to [`PortPair::BREATH`] frames a side, queues them, sends what the shapers have time for, and publishes at window
+//! edges; between breaths it waits for a frame or for the next deadline.
 //!
 //! Per packet it does not allocate, lock, log or look anything up; it must not know a port's kind.
 
@@ -142,6 +142,9 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
         {
             self.reconfigure(&change, now);
         }
+        for lane in &mut self.lanes {
+            lane.control(now);
+        }
         let mut moved = 0;
         for index in 0..2 {
             moved += self.receive(index, now)?;
@@ -150,9 +153,6 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
             moved += self.transmit(index, now);
         }
         self.port.flush(now)?;
-        for lane in &mut self.lanes {
-            lane.control(now);
-        }
         if now >= self.next_window {
             self.window_edge(now);
         }
@@ -238,6 +238,7 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
         }
         let mut deadline = self.next_window.min(end);
         for lane in &self.lanes {
+            deadline = deadline.min(lane.next_look().unwrap_or(Instant::FAR_FUTURE));
             if let Some(at) = lane.egress.poll_timeout() {
                 let may_send = self.transmit_room(lane.to) > 0;
                 deadline = deadline.min(if may_send { at } else { at.max(now + RETRY) });

@@ -31,6 +31,9 @@ pub struct Report {
     pub change: u64,
     /// Age of the decision in force; `None` without one.
     pub decision_age: Option<Span>,
+    /// From the end of a window to the breath that put the decision made of it in force, for a decision that was admitted
+    /// in this window; the longest if there were several.
+    pub admitted_after: Option<Span>,
     /// Nothing follows.
     pub last: bool,
 }
@@ -60,6 +63,10 @@ impl LaneReader {
 
 /// Reports on their way: eight seconds at 16 ms.
 const REPORTS: usize = 512;
+/// When, after a window, a decision is looked for although nothing else is to be done: where the shipped student has
+/// answered for one direction, and where it has for both, one after the other on the same core, and still before the .5
+/// ms that a decision may take. A later one is found with the next frame or window.
+pub const LOOKS: [Span; 2] = [Span::from_micros(150), Span::from_micros(400)];
 /// Sets of histograms that exist beside the one in use.
 const SPARE_DELAYS: usize = 3;
 
@@ -99,6 +106,44 @@ struct Controlled {
     guard: Guard,
     /// The factor that p' was multiplied with in the window that is open.
     feed_forward: f64,
+    awaited: Option<Awaited>,
+    admitted_after: Option<Span>,
+}
+
+/// A window without an answer.
+#[derive(Copy, Clone, Debug)]
+struct Awaited {
+    end: Instant,
+    /// How many of [`LOOKS`] have been made.
+    looks: usize,
+}
+
+impl Controlled {
+    fn step<F>(&mut self, egress: &mut Egress<F>, decision: Option<&Decision>, now: Instant) {
+        if let Some(knobs) = self.guard.step(decision, now) {
+            self.feed_forward *= knobs.feed_forward;
+            egress.apply(&knobs, now);
+        }
+    }
+
+    fn take<F>(&mut self, egress: &mut Egress<F>, decision: &Decision, now: Instant) {
+        let admitted = |guard: &Guard| guard.counters().admitted + guard.counters().clamped;
+        let before = admitted(&self.guard);
+        self.step(egress, Some(decision), now);
+        if admitted(&self.guard) > before {
+            self.admitted_after = self.admitted_after.max(Some(now.since(decision.window_end)));
+        }
+        if self.awaited.is_some_and(|window| decision.window_end >= window.end) {
+            self.awaited = None;
+        }
+    }
+
+    /// Nothing has come by `now`.
+    fn went_without(&mut self, now: Instant) {
+        if let Some(window) = &mut self.awaited {
+            window.looks += LOOKS[window.looks..].iter().take_while(|at| now >= window.end + **at).count();
+        }
+    }
 }
 
 impl core::fmt::Debug for Controlled {
@@ -140,7 +185,8 @@ impl<F> Lane<F> {
     /// Puts a controller in charge of the parameters.
     #[must_use]
     pub fn with_control(mut self, link: Box<dyn ControlLink>, guard: Guard) -> Self {
-        self.control = Some(Controlled { link, guard, feed_forward: 1.0 });
+        self.control =
+            Some(Controlled { link, guard, feed_forward: 1.0, awaited: None, admitted_after: None });
         self
     }
 
@@ -174,30 +220,31 @@ impl<F> Lane<F> {
 
     /// Takes a decision, if one has come, at most once a breath.
     pub fn control(&mut self, now: Instant) {
-        if let Some(c) = &mut self.control
-            && let Some(decision) = c.link.newest()
-        {
-            Self::step(&mut self.egress, c, Some(&decision), now);
+        let Some(c) = &mut self.control else { return };
+        match c.link.newest() {
+            Some(decision) => c.take(&mut self.egress, &decision, now),
+            None => c.went_without(now),
         }
     }
 
-    fn step(egress: &mut Egress<F>, c: &mut Controlled, decision: Option<&Decision>, now: Instant) {
-        if let Some(knobs) = c.guard.step(decision, now) {
-            c.feed_forward *= knobs.feed_forward;
-            egress.apply(&knobs, now);
-        }
+    /// When to look for the decision that is awaited although nothing else is to be done, if ever.
+    pub fn next_look(&self) -> Option<Instant> {
+        let window = self.control.as_ref()?.awaited?;
+        LOOKS.get(window.looks).map(|at| window.end + *at)
     }
 
     /// Closes a window: tells the controller and the reader.
     pub fn close_window(&mut self, now: Instant, rx_port: PortCounters, tx_pending_bytes: u64, last: bool) {
         let window = self.egress.take_window(now);
         if let Some(c) = &mut self.control {
-            Self::step(&mut self.egress, c, None, now);
+            c.step(&mut self.egress, None, now);
             let feed_forward = core::mem::replace(&mut c.feed_forward, 1.0);
             c.link.offer(&window, &Knobs { feed_forward, ..c.guard.in_force() });
+            c.awaited = Some(Awaited { end: window.end, looks: 0 });
         }
         let control = self.control.as_ref().map(|c| (c.guard.state(), c.guard.counters()));
         let decision_age = self.control.as_ref().and_then(|c| c.guard.decision_age(now));
+        let admitted_after = self.control.as_mut().and_then(|c| c.admitted_after.take());
         let report = Report {
             window,
             frames: self.frames,
@@ -206,6 +253,7 @@ impl<F> Lane<F> {
             control,
             change: self.change,
             decision_age,
+            admitted_after,
             last,
         };
         // Cumulative: a lost report costs resolution only.
