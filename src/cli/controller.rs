@@ -4,24 +4,25 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, OnceLock, mpsc};
 
+use hdrhistogram::Histogram;
 use tracing::{info, warn};
 
 use super::exit::Failure;
 use crate::config::{Config, Policy as PolicyName, Sched};
 use crate::control::guard::GuardCounters;
-use crate::control::link::{LinkCounters, Stage, ThreadLink};
+use crate::control::link::{LinkCounters, Stage, ThreadLink, times};
 use crate::control::model::{ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
 use crate::control::policy::replay::Replay;
 use crate::control::policy::rules::{Ruled, Rules};
 use crate::control::policy::{Abstention, Policy};
 use crate::metrics::{FallbackReason, Metrics};
-use crate::report::result::InferenceResult;
+use crate::report::result::TimesResult;
 use crate::runtime::clock::{Clock, Monotonic};
 use crate::runtime::thread as packet_thread;
 use crate::telemetry::Direction;
 use crate::telemetry::features::schema::Schema;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 
 /// Both directions fail to use a model for the same reason; it is told once.
 static SAID: Once = Once::new();
@@ -118,7 +119,7 @@ impl Source {
         // The real-time class as well. A thread that could not start sends nothing and is not waited for.
         let _ = is_scheduled.recv();
         let counters = link.counters();
-        Ok((link, Monitor { counters, model_sha256, backend, seen: Seen::default() }))
+        Ok((link, Monitor { counters, model_sha256, backend, admission: times(), seen: Seen::default() }))
     }
 }
 
@@ -129,6 +130,8 @@ pub(super) struct Monitor {
     /// SHA-256 of the model.
     pub(super) model_sha256: Option<String>,
     backend: Arc<OnceLock<&'static str>>,
+    /// Nanoseconds from a window's end until its decision was admitted.
+    admission: Histogram<u64>,
     seen: Seen,
 }
 
@@ -148,6 +151,7 @@ impl Monitor {
             metrics.set_model(backend, sha256);
         }
         metrics.update_inference(direction, &self.counters.took());
+        metrics.update_admission(direction, &self.admission);
         let now = Seen {
             fallbacks: guard.fallbacks,
             abstained: self.counters.abstained.each_ref().map(|n| n.load(Ordering::Relaxed)),
@@ -163,12 +167,36 @@ impl Monitor {
         }
     }
 
-    /// Percentiles of the time per decision so far.
-    pub(super) fn inference(&self) -> InferenceResult {
-        let took = self.counters.took();
-        let us = |p: f64| (!took.is_empty()).then(|| took.value_at_percentile(p) as f64 / 1e3);
-        InferenceResult { p50: us(50.0), p99: us(99.0), p999: us(99.9) }
+    /// How far the thread has come.
+    pub(super) fn stage(&self) -> Stage {
+        self.counters.stage()
     }
+
+    /// Windows that the thread had no room for.
+    pub(super) fn missed_windows(&self) -> u64 {
+        self.counters.missed_windows.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds that decisions took so far.
+    pub(super) fn took(&self) -> Histogram<u64> {
+        self.counters.took()
+    }
+
+    /// A decision was admitted this long after its window.
+    pub(super) fn admitted(&mut self, after: Span) {
+        self.admission.saturating_record(after.as_nanos());
+    }
+
+    /// Times per decision, and times from a window to the decision in force, so far, in nanoseconds.
+    pub(super) fn times(&self) -> [Histogram<u64>; 2] {
+        [self.counters.took(), self.admission.clone()]
+    }
+}
+
+/// Percentiles of nanoseconds.
+pub(super) fn percentiles(ns: &Histogram<u64>) -> TimesResult {
+    let us = |p: f64| (!ns.is_empty()).then(|| ns.value_at_percentile(p) as f64 / 1e3);
+    TimesResult { p50: us(50.0), p99: us(99.0), p999: us(99.9) }
 }
 
 /// Why a fallback that began between two looks began: what else was counted in the meantime, the gravest first.

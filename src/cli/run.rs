@@ -269,7 +269,7 @@ impl Session {
             let forwarding = thread::Builder::new()
                 .name("l4sd-forward".to_owned())
                 .spawn_scoped(scope, move || {
-                    session.prepare_thread();
+                    prepare_thread(&session.config);
                     // Nobody waits any more if the managing thread has failed; then nothing comes here either.
                     let _ = prepared.send(());
                     if may_go.recv().is_err() {
@@ -428,23 +428,6 @@ impl Session {
         Sink::new(reader, recorder, monitor)
     }
 
-    /// Makes the calling thread a packet thread, as far as the host allows.
-    fn prepare_thread(&self) {
-        let runtime = &self.config.runtime;
-        if let Some(problem) = runtime.cores.first().copied().and_then(packet_thread::pin) {
-            warn!("{problem}");
-        }
-        for problem in packet_thread::schedule(
-            match runtime.sched {
-                Sched::Fifo(priority) => Some(priority),
-                Sched::Other => None,
-            },
-            self.privileges.user().is_some(),
-        ) {
-            warn!("{problem}");
-        }
-    }
-
     fn report(&self, reports: &[DirectionReport], out: Option<&Out>) -> Result<(), Failure> {
         for r in reports {
             if let Some(error) = &r.conservation_error {
@@ -465,8 +448,23 @@ impl Session {
     }
 }
 
+/// Makes the calling thread a packet thread, as far as the host allows.
+pub(super) fn prepare_thread(config: &Config) {
+    let runtime = &config.runtime;
+    if let Some(problem) = runtime.cores.first().copied().and_then(packet_thread::pin) {
+        warn!("{problem}");
+    }
+    let fifo = match runtime.sched {
+        Sched::Fifo(priority) => Some(priority),
+        Sched::Other => None,
+    };
+    for problem in packet_thread::schedule(fifo, runtime.user.is_some()) {
+        warn!("{problem}");
+    }
+}
+
 /// Microseconds in a second that the kernel grants real-time threads, if it throttles them.
-fn throttled() -> Option<u64> {
+pub(super) fn throttled() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
         l4sd_host::rt_runtime_us().ok().flatten()

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::controller::Monitor;
+use super::controller::{Monitor, percentiles};
 use crate::control::guard::State;
 use crate::metrics::{ControllerState, Metrics};
 use crate::port::PortCounters;
@@ -44,6 +44,9 @@ impl Sink {
             if let Some((state, _)) = report.control {
                 self.controlled.0 += 1;
                 self.controlled.1 += u64::from(state == State::Fallback);
+            }
+            if let (Some(monitor), Some(after)) = (&mut self.monitor, report.admitted_after) {
+                monitor.admitted(after);
             }
             self.latest = Some(report);
         }
@@ -118,7 +121,9 @@ impl Sink {
             report.result.controller.rejected = Some(c.rejected);
         }
         if let Some(monitor) = self.monitor {
-            report.result.controller.inference_us = monitor.inference();
+            let [inference, admission] = monitor.times().each_ref().map(percentiles);
+            report.result.controller.inference_us = inference;
+            report.result.controller.admission_us = admission;
             report.result.model_sha256 = monitor.model_sha256;
         }
         report

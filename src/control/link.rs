@@ -59,15 +59,19 @@ pub struct LinkCounters {
 /// Longest time of a decision that is told from longer ones.
 const LONGEST: u64 = 10_000_000_000;
 
+/// An empty histogram of a controller's times in nanoseconds.
+pub fn times() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, LONGEST, 3).expect("bounds in ascending order")
+}
+
 impl Default for LinkCounters {
     fn default() -> Self {
-        let took = Histogram::new_with_bounds(1_000, LONGEST, 3).expect("bounds in ascending order");
         Self {
             decisions: AtomicU64::new(0),
             abstained: Default::default(),
             missed_windows: AtomicU64::new(0),
             stage: AtomicU8::new(Stage::Loading as u8),
-            took: Mutex::new(took),
+            took: Mutex::new(times()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{ControllerState, DirectionState, FallbackReason, INFERENCE_EDGES_NS, Reload, State, lock};
+use super::{CONTROL_EDGES_NS, ControllerState, DirectionState, FallbackReason, Reload, State, lock};
 use crate::aqm::Service;
 use crate::aqm::stats::{DELAY_EDGES_NS, DropCause, MarkCause, QueueStats};
 use crate::telemetry::Direction;
@@ -362,7 +362,18 @@ const FAMILIES: &[Family] = &[
         fill: |state, s| {
             for direction in Direction::BOTH {
                 let i = &state.control.inference[direction.index()];
-                s.histogram(&[("direction", direction.label())], &INFERENCE_EDGES_NS, &i.counts, i.sum_ns);
+                s.histogram(&[("direction", direction.label())], &CONTROL_EDGES_NS, &i.counts, i.sum_ns);
+            }
+        },
+    },
+    Family {
+        name: "l4sd_controller_admission_seconds",
+        help: "Time from the end of a window until the decision made of it was admitted.",
+        kind: MetricType::HISTOGRAM,
+        fill: |state, s| {
+            for direction in Direction::BOTH {
+                let a = &state.control.admission[direction.index()];
+                s.histogram(&[("direction", direction.label())], &CONTROL_EDGES_NS, &a.counts, a.sum_ns);
             }
         },
     },

@@ -158,8 +158,8 @@ impl FallbackReason {
     }
 }
 
-/// Upper edges of the buckets of `l4sd_inference_duration_seconds` in nanoseconds.
-pub const INFERENCE_EDGES_NS: [u64; 11] = [
+/// Upper edges of the buckets of a controller's times, in nanoseconds.
+pub const CONTROL_EDGES_NS: [u64; 11] = [
     50_000,
     100_000,
     250_000,
@@ -178,14 +178,28 @@ pub const INFERENCE_EDGES_NS: [u64; 11] = [
 struct Control {
     fallbacks: [u64; FallbackReason::ALL.len()],
     decision_age: [Option<Span>; 2],
-    inference: [Inference; 2],
+    inference: [Times; 2],
+    admission: [Times; 2],
 }
 
-/// How long decisions took in one direction.
+/// A controller's times in one direction.
 #[derive(Copy, Clone, Debug, Default)]
-struct Inference {
-    counts: [u64; INFERENCE_EDGES_NS.len() + 1],
+struct Times {
+    counts: [u64; CONTROL_EDGES_NS.len() + 1],
     sum_ns: u64,
+}
+
+impl From<&hdrhistogram::Histogram<u64>> for Times {
+    fn from(all: &hdrhistogram::Histogram<u64>) -> Self {
+        let mut times = Self::default();
+        for recorded in all.iter_recorded() {
+            let ns = all.lowest_equivalent(recorded.value_iterated_to());
+            let count = recorded.count_at_value();
+            times.counts[CONTROL_EDGES_NS.partition_point(|&edge| edge < ns)] += count;
+            times.sum_ns += ns * count;
+        }
+        times
+    }
 }
 
 /// A port as a scrape shows it.
@@ -367,14 +381,12 @@ impl Metrics {
 
     /// Takes how long all decisions of a direction took so far, in nanoseconds.
     pub fn update_inference(&self, direction: Direction, took: &hdrhistogram::Histogram<u64>) {
-        let mut inference = Inference::default();
-        for recorded in took.iter_recorded() {
-            let ns = took.lowest_equivalent(recorded.value_iterated_to());
-            let count = recorded.count_at_value();
-            inference.counts[INFERENCE_EDGES_NS.partition_point(|&edge| edge < ns)] += count;
-            inference.sum_ns += ns * count;
-        }
-        self.lock().control.inference[direction.index()] = inference;
+        self.lock().control.inference[direction.index()] = took.into();
+    }
+
+    /// Takes how long after their windows all decisions of a direction were admitted so far, in nanoseconds.
+    pub fn update_admission(&self, direction: Direction, after: &hdrhistogram::Histogram<u64>) {
+        self.lock().control.admission[direction.index()] = after.into();
     }
 
     /// Says what runs the model, and which it is.

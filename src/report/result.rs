@@ -222,13 +222,15 @@ pub struct ControllerResult {
     pub late: Option<u64>,
     /// Decisions that the guard refused.
     pub rejected: Option<u64>,
-    /// Time per decision in microseconds.
-    pub inference_us: InferenceResult,
+    /// Time per decision in microseconds, of a live run.
+    pub inference_us: TimesResult,
+    /// From the end of a window to the breath that put the decision made of it in force, in microseconds, of a live run.
+    pub admission_us: TimesResult,
 }
 
-/// Percentiles of the time per decision in microseconds.
+/// Percentiles of a time in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct InferenceResult {
+pub struct TimesResult {
     /// Median.
     pub p50: Option<f64>,
     /// 99th percentile.

@@ -123,6 +123,10 @@ mod tests {
             "p50",
             "p99",
             "p999",
+            "admission_us",
+            "p50",
+            "p99",
+            "p999",
             "totals",
         ];
         for key in tail {

@@ -1,11 +1,13 @@
 //! `l4sd bench`: what the packet path does in memory; or, with `--gen`, what a device between two ports of this host
-//! does to a generated load.
+//! does to a generated load; or, with `controller`, how soon decisions are in force.
 
+mod controller;
 mod load;
 mod memory;
+mod paced;
 mod print;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 pub(super) use memory::{HALF_AND_HALF, frames};
 
@@ -15,7 +17,10 @@ use crate::units;
 
 /// Arguments of `l4sd bench`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    what: Option<What>,
     /// How long to measure each row, or to send in each trial
     #[arg(long, value_name = "TIME", value_parser = units::parse_span, default_value = "1s")]
     duration: Span,
@@ -29,7 +34,17 @@ pub(super) struct BenchArgs {
     load: load::LoadArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Measure how long after its window a decision is in force, at real pace
+    Controller(controller::ControllerArgs),
+}
+
 /// Runs the verb.
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
-    if args.load.is_wanted() { load::run(args) } else { memory::bench(args) }
+    match &args.what {
+        Some(What::Controller(args)) => controller::bench(args),
+        None if args.load.is_wanted() => load::run(args),
+        None => memory::bench(args),
+    }
 }
