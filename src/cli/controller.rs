@@ -60,7 +60,12 @@ impl Source {
     }
 
     /// The policy, ready to decide. Takes long for a model.
-    fn ready(self, config: &Config, backend: &OnceLock<&'static str>) -> Result<Box<dyn Policy>, ModelError> {
+    fn ready(
+        self,
+        config: &Config,
+        direction: Direction,
+        backend: &OnceLock<&'static str>,
+    ) -> Result<Box<dyn Policy>, ModelError> {
         match self {
             Self::Replay(replay) => Ok(Box::new(replay)),
             Self::Rules(rules) => Ok(Box::new(Ruled::new(rules, &Schema::embedded()))),
@@ -71,14 +76,24 @@ impl Source {
                     "the model has answered its golden vectors"
                 );
                 let _ = backend.set(session.backend().label());
-                Ok(Box::new(Learned::new(session, &Schema::embedded())))
+                let policy = Learned::new(session, &Schema::embedded());
+                // One core is enough for both as long as they do not want it at the same time.
+                Ok(Box::new(match direction {
+                    Direction::LeftToRight => policy,
+                    Direction::RightToLeft => policy.half_a_period_later(),
+                }))
             }
         }
     }
 
     /// Starts the policy's thread. It makes itself ready there while DualPI2 forwards with its constants; if it fails, it
     /// says so and the constants stay.
-    pub(super) fn start(self, config: &Config, clock: Monotonic) -> std::io::Result<(ThreadLink, Monitor)> {
+    pub(super) fn start(
+        self,
+        config: &Config,
+        direction: Direction,
+        clock: Monotonic,
+    ) -> std::io::Result<(ThreadLink, Monitor)> {
         let model_sha256 = match &self {
             Self::Model(model, _) => Some(model.sha256.clone()),
             Self::Replay(_) | Self::Rules(_) => None,
@@ -101,7 +116,7 @@ impl Source {
                 }
             }
             let _ = scheduled.send(());
-            match self.ready(&of_thread, &shared) {
+            match self.ready(&of_thread, direction, &shared) {
                 Ok(policy) => Some(policy),
                 Err(error) => {
                     SAID.call_once(|| warn!("{}", left_out(&error)));

@@ -395,7 +395,7 @@ impl Session {
         let (lane, reader) = Lane::new(direction, egress, self.args.warmup == Span::ZERO);
         let Some(source) = Source::of(&self.config)? else { return Ok((lane, reader, None)) };
         let (link, monitor) =
-            source.start(&self.config, clock).map_err(|e| Failure::new(Exit::Internal, e))?;
+            source.start(&self.config, direction, clock).map_err(|e| Failure::new(Exit::Internal, e))?;
         let guard = Guard::new(bridge::guard(&self.config), bridge::default_knobs(&self.config), start);
         Ok((lane.with_control(Box::new(link), guard), reader, Some(monitor)))
     }

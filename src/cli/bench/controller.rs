@@ -188,12 +188,12 @@ fn measure(args: &ControllerArgs, config: Config) -> Result<Row, Failure> {
         Sched::Other => None,
     };
     let mut links = Vec::new();
-    for _ in Direction::BOTH {
+    for direction in Direction::BOTH {
         let Some(source) = Source::of(&config)? else {
             let error = anyhow::anyhow!("{} decides nothing; use model", config.aqm.policy);
             return Err(Failure::new(Exit::Usage, error));
         };
-        links.push(source.start(&config, clock).map_err(|e| Failure::new(Exit::Internal, e))?);
+        links.push(source.start(&config, direction, clock).map_err(|e| Failure::new(Exit::Internal, e))?);
     }
     for (_, monitor) in &links {
         wait_for(monitor, &clock)?;

@@ -10,7 +10,11 @@ use crate::control::model::{Card, Session};
 use crate::telemetry::TelemetryWindow;
 use crate::telemetry::features::extract::Extractor;
 use crate::telemetry::features::schema::Schema;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
+
+/// A window is as late as the forwarder woke up, and the one that the grid of choices goes by may have been later than
+/// others: a choice must not slip by a window for that. Less than the shortest window.
+const EARLY: Span = Span::from_micros(500);
 
 /// The policy of one direction.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Learned {
     /// What holds until the next choice.
     held: Result<Knobs, Abstention>,
     next_choice: Instant,
+    /// From the first window to the first choice.
+    first_choice: Span,
 }
 
 impl Learned {
@@ -40,7 +46,20 @@ impl Learned {
             chosen: Chosen::default(),
             held: Err(Abstention::Silent),
             next_choice: Instant::ZERO,
+            first_choice: Span::ZERO,
         }
+    }
+
+    /// Chooses half a period later than others of its kind, which may share a core with it. Until then it has no opinion.
+    #[must_use]
+    pub fn half_a_period_later(mut self) -> Self {
+        self.first_choice = Span::from_nanos(self.card.period.as_nanos() / 2);
+        self
+    }
+
+    /// Whether the graph is run after a window that ends at `end`; one that ends a little early is meant as well.
+    fn chooses(&self, end: Instant) -> bool {
+        end + EARLY >= self.next_choice
     }
 
     /// The session that it runs.
@@ -75,9 +94,9 @@ impl Policy for Learned {
         self.extractor.push(window, in_force);
         let (period, every_window) = (self.card.period, self.card.feed_forward_threshold.is_some());
         if window.id == 0 {
-            (self.chosen, self.next_choice) = (Chosen::default(), window.end);
+            (self.chosen, self.next_choice) = (Chosen::default(), window.end + self.first_choice);
         }
-        let slow = window.end >= self.next_choice;
+        let slow = self.chooses(window.end);
         if slow {
             self.next_choice = (self.next_choice + period).max(window.end);
         }
@@ -87,5 +106,13 @@ impl Policy for Learned {
             return wanted;
         }
         self.held
+    }
+
+    fn rehearse(&mut self, next: Instant) -> bool {
+        let runs = self.chooses(next) || self.card.feed_forward_threshold.is_some();
+        runs && {
+            self.extractor.write(&mut self.features);
+            self.session.run(&self.features).is_ok()
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod rules;
 
 use crate::aqm::params::Knobs;
 use crate::telemetry::TelemetryWindow;
+use crate::time::Instant;
 
 /// Why a policy wants nothing after a window.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
@@ -48,4 +49,10 @@ pub trait Policy: Send {
     /// # Errors
     /// It wants none, and why.
     fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention>;
+
+    /// Goes through what a decision on the window that ends at about `next` needs, so that the caches have it when that
+    /// window comes. Changes no decision. False = there is nothing to gain from it.
+    fn rehearse(&mut self, _next: Instant) -> bool {
+        false
+    }
 }
