@@ -225,3 +225,80 @@ impl Drop for ThreadLink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aqm::stats::Snapshot;
+    use crate::telemetry::arrivals::ArrivalStats;
+    use crate::units::BitRate;
+
+    const HOUR: Span = Span::from_secs(3600);
+
+    fn window(id: u64) -> TelemetryWindow {
+        TelemetryWindow {
+            id,
+            end: Instant::from_millis(16 * (id + 1)),
+            span: Span::from_millis(16),
+            rate: BitRate::from_mbps(40),
+            capacity_bits: 640_000,
+            egress: Snapshot::default(),
+            arrivals: ArrivalStats::default(),
+        }
+    }
+
+    /// Wants what is in force, and counts rehearsals, of which it wants so many.
+    #[derive(Default)]
+    struct Agrees {
+        rehearsals: u64,
+        wanted: u64,
+    }
+
+    impl Policy for Agrees {
+        fn decide(&mut self, _window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention> {
+            Ok(*in_force)
+        }
+
+        fn rehearse(&mut self, _next: Instant) -> bool {
+            self.rehearsals += 1;
+            self.rehearsals <= self.wanted
+        }
+    }
+
+    /// The thread would look at its ring once an hour: a window must wake it, one after the other, and so must the end.
+    #[test]
+    fn a_window_wakes_the_policy_and_so_does_the_end() {
+        let make = || Some(Box::new(Agrees::default()) as Box<dyn Policy>);
+        let mut link = ThreadLink::spawn(make, HOUR, || Instant::ZERO).unwrap();
+        for id in 0..100 {
+            link.offer(&window(id), &Knobs::default());
+            let answer = (0..5_000).find_map(|_| {
+                thread::sleep(std::time::Duration::from_millis(1));
+                link.newest()
+            });
+            assert_eq!(answer.map(|d| d.based_on), Some(id), "within 5 s");
+        }
+        assert_eq!(link.counters().decisions.load(Ordering::Relaxed), 100);
+        drop(link);
+    }
+
+    /// From .6 ms before the window until .6 ms after, and not again once there is nothing to gain.
+    #[test]
+    fn rehearsals_begin_shortly_before_the_window() {
+        let (next, interval) = (Instant::from_millis(16), Span::from_millis(1));
+        let mut policy = Agrees { rehearsals: 0, wanted: 3 };
+        let mut expected = Some(next);
+        let at = |us: u64, policy: &mut Agrees, expected: &mut Option<Instant>| {
+            wait(expected, interval, || Instant::from_nanos(us * 1_000), policy);
+            (policy.rehearsals, expected.is_some())
+        };
+        assert_eq!(at(15_399, &mut policy, &mut expected), (0, true), "waits a microsecond");
+        for (us, seen) in [(15_400, (1, true)), (15_600, (2, true)), (16_600, (3, true))] {
+            assert_eq!(at(us, &mut policy, &mut expected), seen, "{us}");
+        }
+        assert_eq!(at(15_700, &mut policy, &mut expected), (4, false), "nothing to gain");
+        assert_eq!(at(15_800, &mut policy, &mut expected), (4, false), "waits a millisecond");
+        expected = Some(next);
+        assert_eq!(at(16_601, &mut policy, &mut expected), (4, false), "it does not come");
+    }
+}

@@ -116,3 +116,71 @@ impl Policy for Learned {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aqm::stats::Snapshot;
+    use crate::control::model::ModelFile;
+    use crate::control::model::fabricate::{Linear, can_run};
+    use crate::telemetry::arrivals::ArrivalStats;
+    use crate::units::BitRate;
+
+    fn policy() -> Learned {
+        let (file, schema) = (Linear::default().file(), Schema::embedded());
+        let model = ModelFile::read(file.path(), &schema, None).unwrap();
+        Learned::new(Session::open(&model, file.path(), None).unwrap(), &schema)
+    }
+
+    /// Windows of 16 ms, the first `late_us` late; rehearses before each but the first. The numbers of the windows before
+    /// which there was something to rehearse, and what was wanted after each.
+    fn windows(
+        mut policy: Learned,
+        late_us: u64,
+        rehearsed: bool,
+    ) -> (Vec<u64>, Vec<Result<Knobs, Abstention>>) {
+        let (mut before, mut wanted) = (Vec::new(), Vec::new());
+        let mut end = Instant::ZERO;
+        for id in 0..20 {
+            if rehearsed && id > 0 && policy.rehearse(end + Span::from_millis(16)) {
+                before.push(id);
+            }
+            end = Instant::from_nanos(16_000_000 * (id + 1) + if id == 0 { late_us * 1_000 } else { 0 });
+            let window = TelemetryWindow {
+                id,
+                end,
+                span: Span::from_millis(16),
+                rate: BitRate::from_mbps(40),
+                capacity_bits: 640_000,
+                egress: Snapshot::default(),
+                arrivals: ArrivalStats::default(),
+            };
+            wanted.push(policy.decide(&window, &Knobs::default()));
+        }
+        (before, wanted)
+    }
+
+    /// A choice every 128 ms, 8 windows: after 0, 8 and 16, or after 4 and 12. A first window that was 30 us late changes
+    /// nothing.
+    #[test]
+    fn it_rehearses_before_the_windows_that_it_chooses_after() {
+        if !can_run() {
+            return;
+        }
+        for late_us in [0, 30] {
+            assert_eq!(windows(policy(), late_us, true).0, [8, 16], "{late_us} us");
+            let (before, wanted) = windows(policy().half_a_period_later(), late_us, true);
+            assert_eq!(before, [4, 12], "{late_us} us");
+            let chosen = Knobs { target: Span::from_millis(5), ..Knobs::default() };
+            assert_eq!(wanted[..4], [Err(Abstention::Silent); 4]);
+            assert_eq!(wanted[4..], [Ok(chosen); 16], "{late_us} us");
+        }
+    }
+
+    #[test]
+    fn a_rehearsal_changes_no_decision() {
+        if can_run() {
+            assert_eq!(windows(policy(), 0, true).1, windows(policy(), 0, false).1);
+        }
+    }
+}

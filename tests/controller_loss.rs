@@ -1,0 +1,216 @@
+//! A controller that is lost at real pace: its thread hangs or panics while frames flow, and the forwarder falls back in
+//! time and loses nothing. Threads, rings and clock are those of `l4sd run`, the ports are memory.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use l4sd::aqm::params::Knobs;
+use l4sd::config::{Config, Settings};
+use l4sd::control::Decision;
+use l4sd::control::guard::{Guard, State};
+use l4sd::control::link::{ControlLink, LinkCounters, Stage, ThreadLink};
+use l4sd::control::policy::{Abstention, Policy};
+use l4sd::egress::Egress;
+use l4sd::port::mem::{MemConfig, MemPort};
+use l4sd::port::{PortPair, Side};
+use l4sd::runtime::bridge::{self, FramePlan};
+use l4sd::runtime::clock::{Clock, Monotonic};
+use l4sd::runtime::forwarder::Forwarder;
+use l4sd::runtime::lane::{Lane, Report};
+use l4sd::telemetry::{Direction, TelemetryWindow};
+use l4sd::time::{Instant, Span};
+use l4sd::wire::Ecn;
+use l4sd::wire::build::{IpVersion, UdpFrame};
+
+/// Windows that are answered: .4 s.
+const ANSWERED: u64 = 25;
+/// Frames on each side, every half millisecond.
+const FRAMES: u32 = 2_000;
+const EXPIRES: Span = Span::from_millis(32);
+const INTERVAL: Span = Span::from_millis(16);
+
+/// What becomes of the policy.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum End {
+    Hangs,
+    Panics,
+}
+
+type Gate = Arc<(Mutex<bool>, Condvar)>;
+
+/// Wants 5 ms for a while, then never answers again.
+struct Fails {
+    end: End,
+    answered: u64,
+    /// End of the last window that it answered.
+    last: Arc<AtomicU64>,
+    gate: Gate,
+}
+
+impl Policy for Fails {
+    fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention> {
+        if self.answered < ANSWERED {
+            self.answered += 1;
+            self.last.store(window.end.as_nanos(), Ordering::SeqCst);
+            return Ok(Knobs { target: Span::from_millis(5), feed_forward: 1.0, ..*in_force });
+        }
+        assert!(self.end == End::Hangs, "this policy panics, as its test wants it to");
+        let (open, bell) = &*self.gate;
+        drop(bell.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        Err(Abstention::Silent)
+    }
+}
+
+/// A link that lets its policy go before it waits for its end.
+struct LetsGo(Gate, ThreadLink);
+
+impl ControlLink for LetsGo {
+    fn offer(&mut self, window: &TelemetryWindow, in_force: &Knobs) {
+        self.1.offer(window, in_force);
+    }
+
+    fn newest(&mut self) -> Option<Decision> {
+        self.1.newest()
+    }
+}
+
+impl Drop for LetsGo {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+struct Outcome {
+    reports: [Vec<Report>; 2],
+    /// End of the last window that was answered.
+    last: Instant,
+    /// Frames that came out on each side.
+    sent: [usize; 2],
+    spare: (usize, usize),
+    counters: Arc<LinkCounters>,
+}
+
+fn config() -> Config {
+    let text = "[left]\nport = \"mem:\"\n[right]\nport = \"mem:\"\n[link]\nrate = \"100Mbit\"\n";
+    Settings::from_toml(text, "test").unwrap().validate().unwrap()
+}
+
+/// 1.3 s of the bridge, 20 Mbit/s each way for the first second.
+fn run(end: End) -> Outcome {
+    let (config, clock) = (config(), Monotonic::start());
+    let plan = FramePlan::new(&config);
+    let (last, gate) = (Arc::new(AtomicU64::new(0)), Gate::default());
+    let policy = Fails { end, answered: 0, last: Arc::clone(&last), gate: Arc::clone(&gate) };
+    let make = move || Some(Box::new(policy) as Box<dyn Policy>);
+    let link = ThreadLink::spawn(make, INTERVAL, move || clock.now()).unwrap();
+    let counters = link.counters();
+    while counters.stage() == Stage::Loading {
+        thread::yield_now();
+    }
+    let start = clock.now();
+    let mut link = Some(LetsGo(gate, link));
+    let mut readers = Vec::new();
+    let lanes = Direction::BOTH.map(|d| {
+        let (lane, reader) = Lane::new(d, Egress::new(&bridge::egress(&config, d, plan, 1), start), true);
+        readers.push(reader);
+        match link.take() {
+            Some(link) => {
+                lane.with_control(Box::new(link), Guard::new(bridge::guard(&config), Knobs::default(), start))
+            }
+            None => lane,
+        }
+    });
+    let (port, outside) = MemPort::new(MemConfig { buffers: plan.total() + 2048, ring: FRAMES as usize });
+    let options = bridge::loop_options(&config, Span::ZERO, Some(Span::from_millis(1_300)), false);
+    let mut forwarder = Forwarder::new(port, clock, lanes, options, start);
+    let cables = outside.clone();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for n in 0..FRAMES {
+                let ecn = [Ecn::Ect1, Ecn::NotEct][n as usize % 2];
+                let frame = UdpFrame { version: IpVersion::V4, ecn, len: 1250, flow: 1 }.bytes();
+                for side in Side::BOTH {
+                    assert!(cables.inject(side, &frame), "the cable holds them all");
+                }
+                thread::sleep(Duration::from_micros(500).saturating_sub(
+                    clock.now().since(start + Span::from_micros(500 * u64::from(n))).to_std(),
+                ));
+            }
+        });
+        forwarder.run(&AtomicBool::new(false)).unwrap();
+    });
+    let mut all = readers.iter_mut().map(|r| std::iter::from_fn(|| r.reports.pop().ok()).collect());
+    let reports = [all.next().unwrap(), all.next().unwrap()];
+    let census = forwarder.port().census();
+    Outcome {
+        reports,
+        last: Instant::from_nanos(last.load(Ordering::SeqCst)),
+        sent: Side::BOTH.map(|side| outside.collect(side).len()),
+        spare: (census.spare, census.total),
+        counters,
+    }
+}
+
+/// The decision in force is as old as it may be 32 ms after its window, and the first window that ends later than that is
+/// in fallback: no later than one interval after the expiry. Not one frame of either direction is missing.
+fn assert_fallback_and_account(outcome: &Outcome) {
+    let reports = &outcome.reports[0];
+    let state = |r: &Report| r.control.unwrap().0;
+    let (lived, after): (Vec<&Report>, Vec<&Report>) =
+        reports.iter().partition(|r| r.window.end <= outcome.last);
+    assert!(
+        lived.iter().filter(|r| state(r) == State::Model).count() as u64 >= ANSWERED - 3,
+        "it was followed"
+    );
+    for r in &after {
+        let age = r.window.end.since(outcome.last);
+        assert_eq!(state(r) == State::Fallback, age > EXPIRES, "{age:?} after the last window it answered");
+    }
+    let fell = after.iter().find(|r| state(r) == State::Fallback).unwrap();
+    let longest = after.iter().map(|r| r.window.span).max().unwrap();
+    let took = fell.window.end.since(outcome.last);
+    eprintln!("fallback {took:?} after the window of the last answer; longest window {longest:?}");
+    assert!(took <= EXPIRES + longest, "{took:?}, longest window {longest:?}");
+    let counters = reports.last().unwrap().control.unwrap().1;
+    assert_eq!((counters.fallbacks, counters.rejected), (1, 0));
+
+    for direction in Direction::BOTH {
+        let report = outcome.reports[direction.index()].last().unwrap();
+        assert!(report.last);
+        let (mut arrived, mut accounted) = (0, 0);
+        for queue in 0..2 {
+            let q = &report.window.egress.queues[queue];
+            let dropped: u64 = q.dropped.iter().flatten().map(|t| t.packets).sum();
+            assert_eq!(dropped, 0, "{direction}: a fifth of the rate");
+            arrived += q.arrived.packets;
+            accounted +=
+                q.forwarded.packets + dropped + u64::from(report.window.egress.backlog[queue].packets);
+        }
+        assert_eq!((arrived, accounted), (u64::from(FRAMES), u64::from(FRAMES)), "{direction}");
+    }
+    assert_eq!(outcome.sent, [FRAMES as usize; 2]);
+    assert_eq!(outcome.spare.0, outcome.spare.1, "every buffer is back");
+}
+
+#[test]
+fn a_policy_that_hangs_is_fallen_back_from_in_time_and_no_frame_is_lost() {
+    let outcome = run(End::Hangs);
+    assert_fallback_and_account(&outcome);
+    assert_eq!(outcome.counters.stage(), Stage::Deciding, "nobody can tell a long thought from none");
+    assert_eq!(outcome.counters.decisions.load(Ordering::Relaxed), ANSWERED);
+    // 1.3 s are 81 windows; one is in its hands, 16 wait.
+    assert!(outcome.counters.missed_windows.load(Ordering::Relaxed) > 0);
+}
+
+/// As tests are built, a panic unwinds: the thread ends, that is seen, and its end does not hurt who waits for it.
+#[test]
+fn a_policy_that_panics_is_fallen_back_from_in_time_and_seen_to_have_failed() {
+    let outcome = run(End::Panics);
+    assert_fallback_and_account(&outcome);
+    assert_eq!(outcome.counters.stage(), Stage::Failed);
+    assert_eq!(outcome.counters.decisions.load(Ordering::Relaxed), ANSWERED);
+}
