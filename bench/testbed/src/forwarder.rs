@@ -221,6 +221,11 @@ impl Forwarder {
         self.process.id()
     }
 
+    /// Sends it a signal by name: `STOP`, `CONT`.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
     /// Asks it to end now: it drains and writes its results.
     pub fn terminate(&self) {
         self.process.signal("TERM");
