@@ -1,5 +1,5 @@
 //! A controller that is lost at real pace: its thread hangs or panics while frames flow, and the forwarder falls back in
-//! time and loses nothing. Threads, rings and clock are those of `l4sd run`, the ports are memory.
+//! time and loses nothing; and the bench of one that is not. Threads, rings and clock are those of `l4sd run`, the ports are memory.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -213,4 +213,36 @@ fn a_policy_that_panics_is_fallen_back_from_in_time_and_seen_to_have_failed() {
     assert_fallback_and_account(&outcome);
     assert_eq!(outcome.counters.stage(), Stage::Failed);
     assert_eq!(outcome.counters.decisions.load(Ordering::Relaxed), ANSWERED);
+}
+
+/// `l4sd bench controller` with a policy that needs no library: every window of both directions but the last has its
+/// decision admitted, and the times are there in the order that percentiles have.
+#[test]
+fn the_bench_of_a_controller_counts_what_was_admitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("decisions.csv");
+    std::fs::write(&file, "at_s,target_ms,gain,ramp_min_ms,feed_forward\n0,5,1,0.8,1\n").unwrap();
+    let policy = format!("replay:{}", file.display());
+    let words = ["bench", "controller", "--duration", "500ms", "--no-load", "--json", "--policy", &policy];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_l4sd")).args(words).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let classes: Vec<_> = rows.iter().map(|r| r["sched"].as_str().unwrap()).collect();
+    assert_eq!(classes, ["fifo:50", "other"]);
+    for row in rows {
+        let n = |key: &str| row[key].as_u64().unwrap();
+        assert!(n("windows") >= 40 && n("frames") > 0, "{row}");
+        assert!(n("admitted") >= n("windows") - 6 && n("rejected") == 0, "{row}");
+        for times in ["inference_us", "admission_us"] {
+            let us = ["p50", "p99", "p999", "max"].map(|p| row[times][p].as_f64().unwrap());
+            assert!(us[0] > 0.0 && us.is_sorted(), "{row}");
+        }
+        assert!(row["admission_us"]["p50"].as_f64() >= row["inference_us"]["p50"].as_f64(), "{row}");
+    }
+    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_l4sd"))
+        .args(["bench", "controller", "--policy", "dualpi2"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{refused:?}");
 }
