@@ -1015,14 +1015,14 @@ impl ControlLink for Answers {
     }
 }
 
-/// On a link without a frame a decision is looked for .15 and .4 ms after the window, not again once it is there, and else
+/// On a link without a frame a decision is looked for .2 and .45 ms after the window, not again once it is there, and else
 /// found with the next window. So a window costs at most two breaths more, whatever the policy does.
 #[test]
 fn a_decision_is_looked_for_twice() {
     let windows = 62;
     let breaths = Setup::new(TEN).run().breaths;
     for (after_us, found_us, looks) in
-        [(0, 150, 1), (150, 150, 1), (151, 400, 2), (400, 400, 2), (401, 16_000, 2), (40_000, 0, 2)]
+        [(0, 200, 1), (200, 200, 1), (201, 450, 2), (450, 450, 2), (451, 16_000, 2), (40_000, 0, 2)]
     {
         let mut setup = Setup::new(TEN);
         let (after, clock) = (Span::from_micros(after_us), setup.clock.clone());

@@ -192,11 +192,6 @@ impl Monitor {
         self.counters.missed_windows.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds that decisions took so far.
-    pub(super) fn took(&self) -> Histogram<u64> {
-        self.counters.took()
-    }
-
     /// A decision was admitted this long after its window.
     pub(super) fn admitted(&mut self, after: Span) {
         self.admission.saturating_record(after.as_nanos());

@@ -63,10 +63,10 @@ impl LaneReader {
 
 /// Reports on their way: eight seconds at 16 ms.
 const REPORTS: usize = 512;
-/// When, after a window, a decision is looked for although nothing else is to be done: where the shipped student has
-/// answered for one direction, and where it has for both, one after the other on the same core, and still before the .5
-/// ms that a decision may take. A later one is found with the next frame or window.
-pub const LOOKS: [Span; 2] = [Span::from_micros(150), Span::from_micros(400)];
+/// When, after a window, a decision is looked for although nothing else is to be done: when the shipped student has
+/// answered if it was in the caches and in the middle of a rehearsal (twice 80 us), and when it has if it was not (350 to
+/// 430 us), so that even this is in force .5 ms after the window. A later one is found with the next frame or window.
+pub const LOOKS: [Span; 2] = [Span::from_micros(200), Span::from_micros(450)];
 /// Sets of histograms that exist beside the one in use.
 const SPARE_DELAYS: usize = 3;
 

@@ -43,7 +43,7 @@ const LOAD_BYTES: usize = 4 << 20;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without -c: 40 Mbit/s, fifo:50, forwarder on the first core, controller on the last, as `run` would with \
-    [runtime] sched and cores and [control] core. A frame in ten is left out of the rate, so that queues stay short. The \
+    [runtime] sched and cores and [control] core. Frames fill nine tenths of the rate. The \
     times are of both directions together: inference = time per decision, admission = from the end of a window to the \
     breath that put its decision in force."
 )]
@@ -243,7 +243,8 @@ fn measure(args: &ControllerArgs, config: Config) -> Result<Row, Failure> {
     readers.iter_mut().for_each(|reader| tally.drain(reader));
     let mut inference = times();
     for monitor in &monitors {
-        inference.add(monitor.took()).map_err(|e| Failure::new(Exit::Internal, e))?;
+        let [took, _] = monitor.times();
+        inference.add(took).map_err(|e| Failure::new(Exit::Internal, e))?;
     }
     let sum = |of: fn(&GuardCounters) -> u64| tally.last.iter().map(of).sum();
     Ok(Row {
