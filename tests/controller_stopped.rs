@@ -203,8 +203,8 @@ fn stopped_policy_threads_are_fallen_back_from_and_followed_again() {
 
         let mut hold = Command::new("python3");
         let mut hold = Process::spawn("python3", hold.args(["-c", HOLD]).args(&threads)).unwrap();
-        let held = hold.wait_until(Duration::from_secs(5), |l| l.iter().any(|l| l.text == "held"));
-        if let Err(why) = held {
+        let stopped = hold.wait_until(Duration::from_secs(5), |l| l.iter().any(|l| l.text == "held"));
+        if let Err(why) = stopped {
             return sandbox::skipped(NAME, &format!("no thread can be stopped here: {why}"));
         }
         until(&forwarder, "fallback", |f| state(f, "stale") == 1.0 && timeouts(f) >= before + 2.0);
@@ -238,9 +238,9 @@ fn a_stopped_process_goes_on_and_has_lost_nothing_that_it_had() {
         forwarder.signal("CONT");
         until(&forwarder, "a fallback each way", |f| timeouts(f) >= before + 2.0);
         until(&forwarder, "it is followed again", |f| state(f, "model") == 1.0);
-        let forwarded = |f: &Forwarder| sum(f, "l4sd_packets_total", &[("stage", "forwarded")]);
-        let then = forwarded(&forwarder);
-        until(&forwarder, "it forwards on", |f| forwarded(f) > then + 100.0);
+        let sent = |f: &Forwarder| sum(f, "l4sd_packets_total", &[("stage", "forwarded")]);
+        let then = sent(&forwarder);
+        until(&forwarder, "it forwards on", |f| sent(f) > then + 100.0);
 
         let (lost, all) = stream.end();
         let at_ports = lost_at_ports(&forwarder);

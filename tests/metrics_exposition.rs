@@ -175,7 +175,9 @@ fn a_controllers_times_reach_their_own_series() {
     let m = metrics();
     let of = |us: &[u64]| {
         let mut times = l4sd::control::link::times();
-        us.iter().for_each(|us| times.record(us * 1_000).unwrap());
+        for us in us {
+            times.record(us * 1_000).unwrap();
+        }
         times
     };
     m.update_inference(Direction::LeftToRight, &of(&[80]));

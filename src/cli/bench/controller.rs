@@ -135,7 +135,7 @@ pub(super) fn bench(args: &ControllerArgs) -> Result<(), Failure> {
     for sched in classes {
         let mut config = config.clone();
         config.runtime.sched = sched;
-        rows.push(measure(args, config)?);
+        rows.push(measure(args, &config)?);
     }
     let report = Report {
         schema: 1,
@@ -177,9 +177,9 @@ fn config(args: &ControllerArgs) -> Result<Config, Failure> {
     Ok(settings.validate()?)
 }
 
-fn measure(args: &ControllerArgs, config: Config) -> Result<Row, Failure> {
+fn measure(args: &ControllerArgs, config: &Config) -> Result<Row, Failure> {
     let clock = Monotonic::start();
-    let plan = FramePlan::new(&config);
+    let plan = FramePlan::new(config);
     let refused = match config.runtime.sched {
         Sched::Fifo(priority) => thread::spawn(move || l4sd_host::set_fifo(i32::from(priority)).err())
             .join()
@@ -189,11 +189,11 @@ fn measure(args: &ControllerArgs, config: Config) -> Result<Row, Failure> {
     };
     let mut links = Vec::new();
     for direction in Direction::BOTH {
-        let Some(source) = Source::of(&config)? else {
+        let Some(source) = Source::of(config)? else {
             let error = anyhow::anyhow!("{} decides nothing; use model", config.aqm.policy);
             return Err(Failure::new(Exit::Usage, error));
         };
-        links.push(source.start(&config, direction, clock).map_err(|e| Failure::new(Exit::Internal, e))?);
+        links.push(source.start(config, direction, clock).map_err(|e| Failure::new(Exit::Internal, e))?);
     }
     for (_, monitor) in &links {
         wait_for(monitor, &clock)?;
@@ -203,15 +203,15 @@ fn measure(args: &ControllerArgs, config: Config) -> Result<Row, Failure> {
     let mut readers = Vec::new();
     let mut links = links.into_iter();
     let lanes = Direction::BOTH.map(|d| {
-        let egress = Egress::new(&bridge::egress(&config, d, plan, 1), start);
+        let egress = Egress::new(&bridge::egress(config, d, plan, 1), start);
         let (lane, reader) = Lane::new(d, egress, true);
         readers.push(reader);
         let Some((link, monitor)) = links.next() else { return lane };
         monitors.push(monitor);
-        let guard = Guard::new(bridge::guard(&config), bridge::default_knobs(&config), start);
+        let guard = Guard::new(bridge::guard(config), bridge::default_knobs(config), start);
         lane.with_control(Box::new(link), guard)
     });
-    let options = bridge::loop_options(&config, Span::ZERO, Some(args.duration), run::throttled().is_some());
+    let options = bridge::loop_options(config, Span::ZERO, Some(args.duration), run::throttled().is_some());
     let memory = MemConfig { buffers: plan.total() + 2048, ..MemConfig::default() };
     let memory = MemPort::generator(memory, &frames(FRAME_BYTES, &HALF_AND_HALF), &Side::BOTH)?;
     let rate = config.link.rate.min(config.link.rate_right_to_left);
@@ -221,7 +221,7 @@ fn measure(args: &ControllerArgs, config: Config) -> Result<Row, Failure> {
     let (over, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut tally =
         Tally { admission: times(), fallback: 0, windows: 0, last: [GuardCounters::default(); 2] };
-    let (loops, of_threads, over, stop) = (&mut forwarder, &config, &over, &stop);
+    let (loops, of_threads, over, stop) = (&mut forwarder, config, &over, &stop);
     thread::scope(|scope| {
         let mut cores = vec![config.runtime.cores.first().copied(), config.control.core];
         cores.dedup();
@@ -234,13 +234,17 @@ fn measure(args: &ControllerArgs, config: Config) -> Result<Row, Failure> {
         });
         while !forwarding.is_finished() {
             clock.sleep(LOOK);
-            readers.iter_mut().for_each(|reader| tally.drain(reader));
+            for reader in &mut readers {
+                tally.drain(reader);
+            }
         }
         over.store(true, Ordering::Relaxed);
         let panicked = || Failure::new(Exit::Internal, anyhow::anyhow!("the forwarder panicked"));
         forwarding.join().map_err(|_| panicked())?.map_err(Failure::from)
     })?;
-    readers.iter_mut().for_each(|reader| tally.drain(reader));
+    for reader in &mut readers {
+        tally.drain(reader);
+    }
     let mut inference = times();
     for monitor in &monitors {
         let [took, _] = monitor.times();
