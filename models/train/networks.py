@@ -102,14 +102,11 @@ class Perceptron(nn.Module):
 KINDS = {"transformer": Transformer, "gru": Recurrent, "mlp": Perceptron}
 
 
-class Student(nn.Module):
-    """A body and the two heads over candidates, of which it is told the knobs."""
+class Heads(nn.Module):
+    """Value and logit of being feasible, each (batch, candidates), from what was read, (batch, width); told the candidates' knobs."""
 
-    def __init__(self, kind, names, mean, deviation, candidates, width=64, head=64, dropout=0.1, **body):
+    def __init__(self, width, candidates, head=64, dropout=0.1):
         super().__init__()
-        self.reader = Reader(names, mean, deviation)
-        r = self.reader
-        self.body = KINDS[kind](r.first_raw, r.signals, r.windows, d=width, dropout=dropout, **body)
         table = torch.as_tensor(candidates, dtype=torch.float32)
         self.register_buffer("candidates", (table - table.mean(0)) / table.std(0))
         self.of_state = nn.Linear(width, head)
@@ -118,13 +115,31 @@ class Student(nn.Module):
         self.out = nn.Linear(head, 2)
         self.dropout = nn.Dropout(dropout)
 
-    def heads(self, x):
-        h = self.of_state(self.body(*self.reader(x)))
-        pair = F.relu(h[:, None] + (self.of_candidate(self.candidates) + self.own)[None])
+    def forward(self, h):
+        pair = F.relu(self.of_state(h)[:, None] + (self.of_candidate(self.candidates) + self.own)[None])
         value, feasible = self.out(self.dropout(pair)).unbind(-1)
         return value, feasible
 
+
+def expected(value, feasible):
+    """Expected ln S from value and logit: an infeasible cell cannot come under 0."""
+    zero = torch.zeros_like(value)
+    return torch.sigmoid(feasible) * torch.minimum(value, zero) + torch.maximum(value, zero)
+
+
+class Student(nn.Module):
+    """A body and the two heads over candidates."""
+
+    def __init__(self, kind, names, mean, deviation, candidates, width=64, head=64, dropout=0.1, **body):
+        super().__init__()
+        self.reader = Reader(names, mean, deviation)
+        r = self.reader
+        self.body = KINDS[kind](r.first_raw, r.signals, r.windows, d=width, dropout=dropout, **body)
+        self.answer = Heads(width, candidates, head, dropout)
+
+    def heads(self, x):
+        return self.answer(self.body(*self.reader(x)))
+
     def forward(self, x):
         value, feasible = self.heads(x)
-        zero = torch.zeros_like(value)
-        return torch.sigmoid(feasible) * torch.minimum(value, zero) + torch.maximum(value, zero), feasible
+        return expected(value, feasible), feasible

@@ -34,12 +34,25 @@ BATCH = 256
 LEAST_DEVIATION = 0.05
 
 
+def loss_of(val, logit, value, chance, known, cost):
+    """Of value and logit of all candidates against the labels, and of the choice that the score implies; all (batch, candidates)."""
+    loss = 4 * F.huber_loss(val[known], value[known], delta=0.5) + F.binary_cross_entropy_with_logits(logit[known], chance[known])
+    score = networks.expected(val, logit)
+    policy = torch.softmax((-score / TAU).masked_fill(~known, -1e9), -1)
+    return loss + CHOICE * (policy * cost).sum(-1).mean()
+
+
+def targets(v, c, penalty, device):
+    """Labels as tensors for `loss_of`: value, chance, known, cost."""
+    value, chance = (torch.as_tensor(np.nan_to_num(a).astype(np.float32)) for a in (v, c))
+    cost = torch.as_tensor(np.nan_to_num(values.gain(v, c) + penalty * (1 - c)).astype(np.float32))
+    return [a.to(device) for a in (value.clamp(-3, 2), chance.clamp(0.005, 0.995), torch.as_tensor(~np.isnan(v)), cost)]
+
+
 def train(net, features, v, c, args, device):
     """Fits `net`; returns the mean loss of the last hundredth."""
-    x, value, chance = (torch.as_tensor(np.asarray(a, np.float32)) for a in (features, np.nan_to_num(v), np.nan_to_num(c)))
-    known = torch.as_tensor(~np.isnan(v))
-    cost = torch.as_tensor(np.nan_to_num(values.gain(v, c) + args.penalty * (1 - c)).astype(np.float32))
-    x, value, chance, known, cost = (a.to(device) for a in (x, value.clamp(-3, 2), chance.clamp(0.005, 0.995), known, cost))
+    x = torch.as_tensor(np.asarray(features, np.float32)).to(device)
+    labels = targets(v, c, args.penalty, device)
     steps = max(args.epochs * (len(x) // BATCH), 1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=steps + 1, pct_start=0.15)
@@ -49,12 +62,7 @@ def train(net, features, v, c, args, device):
         for at in torch.randperm(len(x), device=device).split(BATCH):
             if len(at) < BATCH and len(x) >= BATCH:
                 continue
-            val, logit = net.heads(x[at])
-            k = known[at]
-            loss = 4 * F.huber_loss(val[k], value[at][k], delta=0.5) + F.binary_cross_entropy_with_logits(logit[k], chance[at][k])
-            score = torch.sigmoid(logit) * val.clamp(max=0) + val.clamp(min=0)
-            policy = torch.softmax((-score / TAU).masked_fill(~k, -1e9), -1)
-            loss = loss + CHOICE * (policy * cost[at]).sum(-1).mean()
+            loss = loss_of(*net.heads(x[at]), *(a[at] for a in labels))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -22,10 +22,10 @@ TREES = dict(num_leaves=31, learning_rate=0.08, min_data_in_leaf=200, feature_fr
 CLIP = 0.01
 
 
-def labels(records, link, time):
-    """Values and chances of each state: of the phase that it is in, and feasible in the next one too."""
+def labels(records, link, time, slack=None):
+    """Values and chances of each state: of the phase that it is in, and feasible in the next one too. `slack` as in values.table."""
     spread = values.noise(records)
-    tables = [values.table(r, spread) for r in records]
+    tables = [values.table(r, spread, slack) for r in records]
     begins = [[float(p["at"].removesuffix("ms")) / 1e3 for p in tomllib.loads(r["scenario"]).get("phase", [])] for r in records]
     v, c = np.empty((2, len(link), len(values.CANDIDATES)))
     for i, (k, t) in enumerate(zip(link, time, strict=True)):
@@ -65,7 +65,7 @@ def rule(answers, threshold, hysteresis):
     """The rule of docs/model.md for many links at once; `answers(x)` gives score and logit of being feasible of each candidate."""
     from l4sd_gym import rules
 
-    return lambda x, current: rules.choose(*answers(x), current, threshold, hysteresis)
+    return lambda x, current, who=None: rules.choose(*answers(x), current, threshold, hysteresis)
 
 
 def chooser(models, columns, threshold, hysteresis):

@@ -106,8 +106,8 @@ def _longest(record):
     return references, tried
 
 
-def table(record, spread):
-    """`spread` is that of `noise`. (values, chances): float arrays of shape (phases or 1, candidates), NaN where nothing is known."""
+def table(record, spread, slack=None):
+    """`spread` is that of `noise`; `slack` gives margins by which a bound counts as wider ({bound: margins}). (values, chances): float arrays of shape (phases or 1, candidates), NaN where nothing is known."""
     cell = record["cell"]
     # The longest run with the most seeds speaks.
     references, tried = _longest(record)
@@ -144,7 +144,8 @@ def table(record, spread):
             value, room = judge(a, b, bursty=cell["bursty"], mice=cell["mice"], phase=phase)
             if value is not None:
                 values[p, i] = value
-                chances[p, i] = probability(named(room, b, a), spread, cell["grid"])
+                wider = [(bound, x + (slack or {}).get(bound, 0.0)) for bound, x in named(room, b, a)]
+            chances[p, i] = probability(wider, spread, cell["grid"])
     return values, chances
 
 
