@@ -128,7 +128,7 @@ MASS = {
     "unknown": {False: ("an unknown mix", "unknown traffic"), True: ("who knows what",)},
 }
 MOSTLY = {False: "mostly", True: "mainly"}
-CHANGING = {False: "coming and going", True: "that vary by the minute"}
+CHANGING = {False: "coming and going", True: "varying by the minute"}
 CC = {"prague": "l", "dctcp": "l", "cubic": "c", "reno": "c", "bbr": "bbr"}
 BULK = ("l", "c", "bbr")
 
@@ -154,7 +154,7 @@ TRAIN_TEMPLATES = (
     "Goal: {goal}.", "{goal}.", "We want to {goal}.", "Please {goal}.",
 )  # fmt: skip
 HELD_OUT_TEMPLATES = (
-    "What I need from you: {goal}. What you sit on: {access}. What passes through: {traffic}.",
+    "I need you to {goal}. Beneath lies {access}. Passing through: {traffic}.",
     "Hi, at our place you find {traffic} crossing {access}. Could you {goal}?",
     "Your job today is to {goal}, given {traffic} and {access} below.",
     "Mission statement: {goal}. Medium: {access}. Workload: {traffic}.",

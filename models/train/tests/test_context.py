@@ -37,6 +37,8 @@ LINKS = {
     "flood": record(flows=(PRAGUE, 'kind = "cbr"\nload = 1.5')),
     "bursts": record(flows=(PRAGUE, 'kind = "burst"\nload = 0.1\nevery = "4ms"')),
     "many": record(flows=(PRAGUE.replace("1", "10"), CUBIC.replace("1", "10"), CUBIC + '\nload = 0.1\nstart = "20s"')),
+    "square": record('generator = { kind = "square", high = "120Mbit", low = "12Mbit", period = "10s" }', rtt=25),
+    "switch": record(flows=(PRAGUE.replace("1", "10"), CUBIC.replace("1", "10"), 'kind = "video"\nload = 0.35\nstart = "20s"')),
     "web": record(flows=(CUBIC, 'kind = "web"\ncc = "prague"\nload = 0.05\nrtt = "20ms"', 'kind = "web"\nload = 0.15\nrtt = "20ms"')),
 }
 
@@ -87,9 +89,9 @@ def test_templates_fill(goal, monkeypatch):
     for side, name in ((False, "TRAIN_TEMPLATES"), (True, "HELD_OUT_TEMPLATES")):
         for template in getattr(context, name):
             monkeypatch.setattr(context, name, (template,))
-            for link in ("plain", "many", "cell"):
+            for link in ("plain", "many", "cell", "switch"):
                 for text in texts(LINKS[link], 5, goal=goal, held_out=side):
-                    assert not set("{}") & set(text) and "  " not in text and len(text.split()) <= 50, text
+                    assert not set("{}") & set(text) and "  " not in text and len(text.split()) <= 45, text
                     assert text[0] == text[0].upper() and text[-1] in ".?", text
                     phrases = GOALS[goal].held_out if side else GOALS[goal].train
                     assert sum(said(p, text) for p in phrases) == 1, text
@@ -140,6 +142,10 @@ def test_slack_is_on_bounds_of_values(monkeypatch):
         (LINKS["cell"], {"lte", "5g", "wifi"}, {"fwa", "microwave", "leo"}),
         (LINKS["starlink"], {"satellite"}, {"leo"}),
         (LINKS["trace"], {"lte", "5g", "wifi"}, {"fwa", "microwave", "leo"}),
+        # The shaper is told of a square wave, so it is no orbit; the rate said is the high one, beyond LTE.
+        (LINKS["square"], {"5g", "wifi"}, {"fwa", "microwave"}),
+        # The nearest server is 10 ms away.
+        (record(flows=(PRAGUE, CUBIC.format(rtt=160)), rtt=10), {"fibre", "cable", "vdsl", "leased", "ethernet"}, set(UNSEEN_ACCESS) - {"leo"}),
         (LINKS["steps"], {"lte", "5g", "wifi"}, {"fwa", "microwave"}),
         (record('rate = "50Mbit"', (PRAGUE + '\naggregate = "4ms"',)), {"cable", "lte", "5g", "wifi"}, {"docsis31", "fwa"}),
     ],
