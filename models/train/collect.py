@@ -34,7 +34,7 @@ def load(files, records, schema):
 
 
 def episodes(scenarios, seed, threads, choose=None):
-    """Yields (link, time, observation) while the links of `scenarios` run once each. `choose(observations, current, links)`, if
+    """Yields (link, time, observation) while the links of `scenarios` run once each. `choose(observations, current, links, time)`, if
     given, returns the candidates wanted; four of five links follow it, the others what is drawn."""
     from l4sd_gym import L4sdVectorEnv
 
@@ -58,7 +58,7 @@ def episodes(scenarios, seed, threads, choose=None):
         take = (time >= sample) & ~over
         asked = follows & take
         if choose is not None and asked.any():
-            wanted[asked] = choose(observations[asked], wanted[asked], np.flatnonzero(asked))
+            wanted[asked] = choose(observations[asked], wanted[asked], np.flatnonzero(asked), np.full(asked.sum(), time))
         for i in np.flatnonzero(take):
             yield i, time, observations[i].copy()
         sample = np.where(take, time + rng.uniform(0.5, 1.5, size=n) * (SAMPLE_S if choose is None else 0.8), sample)

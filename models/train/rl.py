@@ -25,7 +25,6 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-import networks
 import student
 import values
 
@@ -210,14 +209,6 @@ class Report(BaseCallback):
         return time.monotonic() < self.until
 
 
-def load(file, names, device):
-    """The student that `student.py --save` wrote, and what came with it."""
-    saved = torch.load(file, map_location="cpu", weights_only=False)
-    net = networks.Student(saved["kind"], names, saved["net"]["reader.mean"].numpy(), 1 / saved["net"]["reader.scale"].numpy(), values.CANDIDATES, dropout=0.0)
-    net.load_state_dict(saved["net"])
-    return net.to(device).eval(), saved
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("oracle", type=Path)
@@ -238,8 +229,8 @@ def main():
     until = time.monotonic() + args.seconds
     names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")[: args.links]
-    net, saved = load(args.student, names, args.device)
-    judge, _ = load(args.student, names, args.device)
+    net, saved = student.load(args.student, names, args.device)
+    judge, _ = student.load(args.student, names, args.device)
     threshold = float(saved["metadata"]["l4sd.threshold"])
     links = Links(records, args.envs, args.threads, judge, threshold, args.seed, args.device)
     model = PPO(

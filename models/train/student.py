@@ -122,6 +122,14 @@ def export(net, path, features, names, metadata, golden, judge=None):
     return limit
 
 
+def load(file, names, device):
+    """The student that `student.py --save` wrote, and what came with it."""
+    saved = torch.load(file, map_location="cpu", weights_only=False)
+    net = networks.Student(saved["kind"], names, saved["net"]["reader.mean"].numpy(), 1 / saved["net"]["reader.scale"].numpy(), values.CANDIDATES, dropout=0.0)
+    net.load_state_dict(saved["net"])
+    return net.to(device).eval(), saved
+
+
 def build(kind, names, features, args):
     """A network that knows the spread of `features`."""
     mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)

@@ -65,7 +65,7 @@ def rule(answers, threshold, hysteresis):
     """The rule of docs/model.md for many links at once; `answers(x)` gives score and logit of being feasible of each candidate."""
     from l4sd_gym import rules
 
-    return lambda x, current, who=None: rules.choose(*answers(x), current, threshold, hysteresis)
+    return lambda x, current, who=None, time=None: rules.choose(*answers(x), current, threshold, hysteresis)
 
 
 def chooser(models, columns, threshold, hysteresis):
