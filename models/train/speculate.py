@@ -1,0 +1,334 @@
+#!/usr/bin/env python3
+"""Speculative sampling of a large policy in the simulator, without loss: what is executed has the large policy's distribution.
+
+    speculate.py STUDENT.onnx TARGET.onnx [--links N] [--steps S] [--k K] [--temperature T] [--target-ms MS]
+
+The draft policy (q) takes K steps, and sees what the simulator really answers. The target policy (p) judges all of them in one call.
+Each action is kept with probability min(1, p/q). At the first that is not, the simulator goes back to that step and an action from
+norm(max(0, p - q)) takes its place; if all are kept, one more is drawn from p. The command measures calls of the target, and time,
+against sampling the target alone (which is K = 0) on the same links.
+
+`rollout` needs no simulator of its own: an environment is anything with `step`, `snapshot` and `restore` as `Links` has them. This is for
+training only. A live link cannot go back, so there nothing like it is lossless.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+STEP_S = 0.128
+# That of student.py, which needs torch.
+TAU = 0.03
+# Grids of train that links are drawn from when none are named.
+GRIDS = "rfc9332,flows,rtt,steps,overload,bursty,lowrate,switch,impaired"
+DRAWS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Places at which a policy is asked for probabilities: row r is step `time[r]` of environment `env[r]`.
+
+    `observations` (n, steps + 1, ...) and `actions` (n, steps) are those of all environments since the rollout's beginning. Of row r count
+    observations up to `time[r]` and actions before it; what lies behind is of no meaning. Rows of one environment follow each other
+    with rising time, so a causal model reads each environment once, up to its last row.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    env: np.ndarray
+    time: np.ndarray
+
+    def now(self):
+        """The observation of each row, for a policy without memory."""
+        return self.observations[self.env, self.time]
+
+
+@dataclasses.dataclass
+class Counts:
+    """What a rollout took. Steps are of single environments; seconds are of the wall clock."""
+
+    executed: int = 0
+    drafted: int = 0
+    judged: int = 0
+    """Drafts up to the first that was not kept, and this one."""
+    accepted: int = 0
+    idle: int = 0
+    """Steps of environments that had come to their end while others had not."""
+    calls: int = 0
+    """Calls of the target, each for all environments."""
+    verifications: int = 0
+    """The same, an environment's part in a call being one."""
+    positions: int = 0
+    """Rows of these calls."""
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+    simulate_s: float = 0.0
+
+    @property
+    def thrown_away(self):
+        """Steps that were simulated for a draft and are not part of what was executed."""
+        return self.drafted - self.accepted
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """What was executed: `observations` (n, steps + 1, ...), `actions` and `rewards` (n, steps), and the target's probabilities at each
+    of the steps (n, steps, actions), which cost no call more."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    probabilities: np.ndarray
+    counts: Counts
+
+
+def pick(p, u):
+    """An action of each row of probabilities `p`, which need not sum to 1; `u` is uniform in [0, 1)."""
+    total = np.cumsum(p, 1)
+    # Rounding must not reach the end, where an action of probability 0 may be.
+    x = np.minimum(u * total[:, -1], np.nextafter(total[:, -1], 0))
+    return (total <= x[:, None]).sum(1)
+
+
+def keeps(p, q, u):
+    """Whether a drafted action of probability `q` stays when the target gives it `p`."""
+    return u < p / q
+
+
+def residual(p, q):
+    """Weights of the action that takes a rejected one's place."""
+    left = np.maximum(p - q, 0)
+    # Without anything left, p and q differ by rounding only.
+    return np.where(left.sum(1, keepdims=True) > 0, left, p)
+
+
+def rollout(env, observations, draft, target, k, rng, steps):
+    """Runs `steps` steps in each of a vector of environments from where they stand, `observations` being what they show now.
+
+    `draft` and `target` map `Asked` to probabilities of shape (rows, actions). With k = 0, `draft` is not used and `target` is sampled
+    step by step. Random numbers belong to environment and step, whatever the order in which they are asked for.
+    Raises ValueError if an environment ends before, or if what a policy returns is no distribution.
+    """
+    n = len(observations)
+    seen = np.zeros((n, steps + 1, *observations.shape[1:]), observations.dtype)
+    seen[:, 0] = observations
+    taken, rewards, probabilities = np.zeros((n, steps), np.int64), np.zeros((n, steps)), None
+    # A step that is drafted again has its old numbers. Nothing that was decided before it depends on them.
+    to_pick, to_keep, to_correct = rng.random((3, n, steps))
+    position, counts = np.zeros(n, np.int64), Counts()
+
+    def step(who, when):
+        actions = np.zeros(n, np.int64)
+        actions[who] = taken[who, when]
+        answer, reward, over = env.step(actions)
+        if (over[who] & (when + 1 < steps)).any():
+            raise ValueError(f"an environment ends before {steps} steps are over")
+        seen[who, when + 1], rewards[who, when] = answer[who], reward[who]
+        counts.idle += n - len(who)
+
+    while (position < steps).any():
+        depth = np.minimum(k, steps - position)
+        snapshots, drafts = [], []
+        for j in range(depth.max()):
+            who = np.flatnonzero(depth > j)
+            when = position[who] + j
+            begin = time.perf_counter()
+            q = _distributions(draft(Asked(seen, taken, who, when)), len(who))
+            taken[who, when] = pick(q, to_pick[who, when])
+            drafts.append((who, q))
+            then = time.perf_counter()
+            snapshots.append(env.snapshot(who))
+            step(who, when)
+            counts.draft_s += then - begin
+            counts.simulate_s += time.perf_counter() - then
+
+        begin = time.perf_counter()
+        asked = np.minimum(depth + 1, steps - position)
+        row_env = np.repeat(np.arange(n), asked)
+        row_place = np.arange(len(row_env)) - np.repeat(np.cumsum(asked) - asked, asked)
+        rows = _distributions(target(Asked(seen, taken, row_env, position[row_env] + row_place)), len(row_env))
+        counts.calls += 1
+        counts.verifications += int((asked > 0).sum())
+        counts.positions += len(rows)
+        p = np.zeros((n, k + 1, rows.shape[1]))
+        p[row_env, row_place] = rows
+        q, stays = np.zeros((n, k, rows.shape[1])), np.zeros((n, k), bool)
+        for j, (who, of_draft) in enumerate(drafts):
+            when = position[who] + j
+            action = taken[who, when]
+            q[who, j] = of_draft
+            stays[who, j] = keeps(p[who, j, action], of_draft[np.arange(len(who)), action], to_keep[who, when])
+        kept = np.cumprod(stays, 1).sum(1)
+        rejected = kept < depth
+        counts.drafted += int(depth.sum())
+        counts.judged += int((kept + rejected).sum())
+        counts.accepted += int(kept.sum())
+
+        # One action more for each that has not come to its end.
+        more = np.flatnonzero(position + kept < steps)
+        when, last = position[more] + kept[more], p[more, kept[more]]
+        corrected = rejected[more]
+        taken[more[~corrected], when[~corrected]] = pick(last[~corrected], to_pick[more, when][~corrected])
+        if corrected.any():
+            instead = residual(last[corrected], q[more[corrected], kept[more[corrected]]])
+            taken[more[corrected], when[corrected]] = pick(instead, to_correct[more, when][corrected])
+        if probabilities is None:
+            probabilities = np.zeros((n, steps, rows.shape[1]))
+        executed = row_place <= kept[row_env]
+        probabilities[row_env[executed], (position[row_env] + row_place)[executed]] = rows[executed]
+        then = time.perf_counter()
+        counts.verify_s += then - begin
+
+        for j, snapshot in enumerate(snapshots):
+            back = np.flatnonzero(rejected & (kept == j))
+            if len(back):
+                env.restore(snapshot, back)
+        if len(more):
+            step(more, when)
+        counts.simulate_s += time.perf_counter() - then
+        position += kept
+        position[more] += 1
+    counts.executed = n * steps
+    return Rollout(seen, taken, rewards, probabilities, counts)
+
+
+def _distributions(p, rows):
+    p = np.asarray(p, np.float64)
+    if p.ndim != 2 or len(p) != rows or not (p >= 0).all() or not np.allclose(p.sum(1), 1, atol=1e-6):
+        raise ValueError(f"a policy returns a distribution for each of {rows} rows")
+    return p
+
+
+class Links:
+    """Links of l4sd_gym, one a scenario, as `rollout` takes them. Actions are places in values.CANDIDATES, one each 128 ms."""
+
+    def __init__(self, scenarios, steps, threads=1, twin=True):
+        import values
+        from l4sd_gym import L4sdVectorEnv
+
+        # An environment that waits for others begins another episode meanwhile.
+        self.env = L4sdVectorEnv(len(scenarios), scenarios, threads=threads, hold=8, twin=twin, episode_s=steps * STEP_S, autoreset_mode="NextStep")
+        self.table = np.array(values.CANDIDATES)
+
+    def begin(self, seed):
+        """Begins all links anew and returns what they show: the same links for the same seed."""
+        for i in range(self.env.num_envs):
+            mask = np.zeros(self.env.num_envs, bool)
+            mask[i] = True
+            observations, _ = self.env.reset(seed=int(seed) * 100003 + i, options={"scenario": i, "reset_mask": mask})
+        return observations
+
+    def step(self, actions):
+        """Lets 128 ms pass: observations, rewards, and which episodes are over."""
+        full = np.column_stack([self.table[actions], np.full(len(actions), 2)])
+        observations, rewards, _, over, _ = self.env.step(full)
+        return observations, rewards, over
+
+    def snapshot(self, indices):
+        """Those of `indices`, to go back to together or one by one."""
+        return {int(i): self.env.snapshot([i]) for i in indices}
+
+    def restore(self, snapshot, indices):
+        """Puts those of `indices` back and leaves the others."""
+        for i in indices:
+            self.env.restore(snapshot[int(i)])
+
+
+def policy(score, feasible, threshold, tau):
+    """The distribution over candidates of student.py: softmax(-score / tau) over those taken for feasible, and the first."""
+    eligible = feasible >= np.log(threshold / (1 - threshold))
+    eligible[:, 0] = True
+    x = np.where(eligible, -np.asarray(score, np.float64) / tau, -np.inf)
+    x = np.exp(x - x.max(1, keepdims=True))
+    return x / x.sum(1, keepdims=True)
+
+
+class Model:
+    """A model file (docs/model.md) as a policy. Graphs of batch 1 are run row by row, others at once."""
+
+    def __init__(self, path, tau, added_s=0.0):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.single = self.session.get_inputs()[0].shape[0] == 1
+        self.threshold = float(self.session.get_modelmeta().custom_metadata_map["l4sd.threshold"])
+        self.tau, self.added_s = tau, added_s
+
+    def __call__(self, asked):
+        x = asked.now()
+        parts = np.split(x, len(x)) if self.single else [x]
+        answers = [self.session.run(["score", "feasible"], {"features": part}) for part in parts]
+        if self.added_s:
+            time.sleep(self.added_s)
+        score, feasible = (np.concatenate(a) for a in zip(*answers, strict=True))
+        return policy(score, feasible, self.threshold, self.tau)
+
+
+def interval(x, rng):
+    """Mean of one number per link and its 95 % bootstrap interval over links."""
+    means = x[rng.integers(len(x), size=(DRAWS, len(x)))].mean(1)
+    return x.mean(), *np.percentile(means, [2.5, 97.5])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("student", type=Path, help="model file that drafts")
+    parser.add_argument("target", type=Path, help="model file that is sampled")
+    parser.add_argument("--links", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=200, help="of 128 ms, on each link")
+    parser.add_argument("--k", type=int, default=8, help="steps drafted before a call of the target")
+    parser.add_argument("--temperature", type=float, default=TAU, help="of both policies, in ln S")
+    parser.add_argument("--target-ms", type=float, default=0.0, help="waited in each call of the target, as if it were a larger model")
+    parser.add_argument("--grids", default=GRIDS)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    if args.links < 1 or args.steps < 1 or args.k < 1:
+        sys.exit("--links, --steps and --k are 1 or more")
+    sys.path.insert(0, str(Path(__file__).parent))
+    import l4sd_gym
+
+    rng = np.random.default_rng(args.seed)
+    pool = [s for grid in args.grids.split(",") for s in l4sd_gym.grid_scenarios(grid, "train")]
+    if args.links > len(pool):
+        sys.exit(f"--links {args.links}: these grids have {len(pool)}")
+    scenarios = [pool[i] for i in sorted(rng.choice(len(pool), args.links, replace=False))]
+    links = Links(scenarios, args.steps, args.threads)
+    draft, target = Model(args.student, args.temperature), Model(args.target, args.temperature, args.target_ms / 1e3)
+
+    print(f"{args.links} links of train, {args.steps} steps of 128 ms each, temperature {args.temperature:g}")
+    print(f"draft {args.student}, target {args.target}; {args.target_ms:g} ms waited in each call of the target")
+    print("| K | calls of the target per step | the same, mean link | positions scored per step | drafts kept % | of those judged % | steps thrown away, idle % | drafting s | verifying s | simulating s | wall s |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    walls, calls, means = [], [], []
+    for k in (0, args.k):
+        observations = links.begin(args.seed)
+        begin = time.perf_counter()
+        done = rollout(links, observations, draft, target, k, rng, args.steps)
+        walls.append(time.perf_counter() - begin)
+        means.append(done.rewards.mean(1))
+        c = done.counts
+        calls.append(c.calls)
+        share = [f"{100 * c.accepted / d:.1f}" if d else "-" for d in (c.drafted, c.judged)]
+        print(
+            f"| {k} | {c.calls / args.steps:.3f} | {c.verifications / c.executed:.3f} | {c.positions / c.executed:.2f} | {share[0]} | {share[1]} "
+            f"| {100 * c.thrown_away / c.executed:.1f}, {100 * c.idle / c.executed:.1f} | {c.draft_s:.2f} | {c.verify_s:.2f} | {c.simulate_s:.2f} | {walls[-1]:.2f} |",
+            flush=True,
+        )
+    for name, x in (("plain", means[0]), (f"K = {args.k}", means[1]), ("difference", means[1] - means[0])):
+        print("mean reward, {}: {:.4f} ({:.4f} to {:.4f})".format(name, *interval(x, rng)))
+    saved, added = calls[0] - calls[1], walls[1] - walls[0]
+    if added <= 0:
+        print(f"wall time saved: {-added:.2f} s of {walls[0]:.2f} s")
+    elif saved > 0:
+        print(f"wall time is saved from {args.target_ms + 1e3 * added / saved:.1f} ms on in each call of the target, if a call costs the same whatever it scores")
+
+
+if __name__ == "__main__":
+    main()
