@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Speculative sampling of a large policy in the simulator, without loss: what is executed has the large policy's distribution.
 
-    speculate.py STUDENT.onnx TARGET.onnx [--links N] [--steps S] [--k K] [--temperature T] [--target-ms MS]
+    speculate.py STUDENT.onnx TARGET.onnx [--links N] [--envs N] [--steps S] [--k K] [--temperature T] [--target-ms MS]
 
 The draft policy (q) takes K steps, and sees what the simulator really answers. The target policy (p) judges all of them in one call.
 Each action is kept with probability min(1, p/q). At the first that is not, the simulator goes back to that step and an action from
 norm(max(0, p - q)) takes its place; if all are kept, one more is drawn from p. The command measures calls of the target, and time,
 against sampling the target alone (which is K = 0) on the same links.
 
-`rollout` needs no simulator of its own: an environment is anything with `step`, `snapshot` and `restore` as `Links` has them. This is for
-training only. A live link cannot go back, so there nothing like it is lossless.
+`rollout` needs no simulator of its own: a vector of environments is anything with what `Links` has. This is for training only: a live link
+cannot go back, so there nothing like it is lossless.
 """
 
 import argparse
@@ -30,21 +30,21 @@ DRAWS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """Places at which a policy is asked for probabilities: row r is step `time[r]` of environment `env[r]`.
+    """Places at which a policy is asked for probabilities: row r is step `time[r]` of episode `episode[r]`.
 
-    `observations` (n, steps + 1, ...) and `actions` (n, steps) are those of all environments since the rollout's beginning. Of row r count
-    observations up to `time[r]` and actions before it; what lies behind is of no meaning. Rows of one environment follow each other
-    with rising time, so a causal model reads each environment once, up to its last row.
+    `observations` (episodes, steps + 1, ...) and `actions` (episodes, steps) are those of all episodes. Of row r count observations up to
+    `time[r]` and actions before it; what lies behind is of no meaning. Rows of one episode follow each other with rising time, so a
+    causal model reads each episode once, up to its last row.
     """
 
     observations: np.ndarray
     actions: np.ndarray
-    env: np.ndarray
+    episode: np.ndarray
     time: np.ndarray
 
     def now(self):
         """The observation of each row, for a policy without memory."""
-        return self.observations[self.env, self.time]
+        return self.observations[self.episode, self.time]
 
 
 @dataclasses.dataclass
@@ -57,11 +57,11 @@ class Counts:
     """Drafts up to the first that was not kept, and this one."""
     accepted: int = 0
     idle: int = 0
-    """Steps of environments that had come to their end while others had not."""
+    """Steps of environments that waited for others, at the end of their episode or after the last."""
     calls: int = 0
     """Calls of the target, each for all environments."""
     verifications: int = 0
-    """The same, an environment's part in a call being one."""
+    """The same, an episode's part in a call being one."""
     positions: int = 0
     """Rows of these calls."""
     draft_s: float = 0.0
@@ -76,8 +76,8 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-    """What was executed: `observations` (n, steps + 1, ...), `actions` and `rewards` (n, steps), and the target's probabilities at each
-    of the steps (n, steps, actions), which cost no call more."""
+    """What was executed: `observations` (episodes, steps + 1, ...), `actions` and `rewards` (episodes, steps), and the target's
+    probabilities at each of the steps (episodes, steps, actions), which cost no call more."""
 
     observations: np.ndarray
     actions: np.ndarray
@@ -106,28 +106,35 @@ def residual(p, q):
     return np.where(left.sum(1, keepdims=True) > 0, left, p)
 
 
-def rollout(env, observations, draft, target, k, rng, steps):
-    """Runs `steps` steps in each of a vector of environments from where they stand, `observations` being what they show now.
+def rollout(env, draft, target, k, rng, steps, episodes=None):
+    """Runs `episodes` episodes of `steps` steps each in a vector of environments, one in each unless told otherwise. An environment that
+    comes to the end of its episode begins the next that is left.
 
     `draft` and `target` map `Asked` to probabilities of shape (rows, actions). With k = 0, `draft` is not used and `target` is sampled
-    step by step. Random numbers belong to environment and step, whatever the order in which they are asked for.
+    step by step. Random numbers belong to episode and step, so nothing depends on which environment runs an episode, or when.
     Raises ValueError if an environment ends before, or if what a policy returns is no distribution.
     """
-    n = len(observations)
-    seen = np.zeros((n, steps + 1, *observations.shape[1:]), observations.dtype)
-    seen[:, 0] = observations
-    taken, rewards, probabilities = np.zeros((n, steps), np.int64), np.zeros((n, steps)), None
+    n = env.num_envs
+    total = n if episodes is None else episodes
+    if total < n:
+        raise ValueError(f"{total} episodes are fewer than the {n} environments")
+    observations = env.begin(np.arange(n), np.arange(n))
+    seen = np.zeros((total, steps + 1, *observations.shape[1:]), observations.dtype)
+    seen[:n, 0] = observations
+    taken, rewards, probabilities = np.zeros((total, steps), np.int64), np.zeros((total, steps)), None
     # A step that is drafted again has its old numbers. Nothing that was decided before it depends on them.
-    to_pick, to_keep, to_correct = rng.random((3, n, steps))
-    position, counts = np.zeros(n, np.int64), Counts()
+    to_pick, to_keep, to_correct = rng.random((3, total, steps))
+    # Of each environment.
+    episode, position = np.arange(n), np.zeros(n, np.int64)
+    begun, counts = n, Counts(executed=total * steps)
 
     def step(who, when):
         actions = np.zeros(n, np.int64)
-        actions[who] = taken[who, when]
+        actions[who] = taken[episode[who], when]
         answer, reward, over = env.step(actions)
         if (over[who] & (when + 1 < steps)).any():
             raise ValueError(f"an environment ends before {steps} steps are over")
-        seen[who, when + 1], rewards[who, when] = answer[who], reward[who]
+        seen[episode[who], when + 1], rewards[episode[who], when] = answer[who], reward[who]
         counts.idle += n - len(who)
 
     while (position < steps).any():
@@ -135,14 +142,14 @@ def rollout(env, observations, draft, target, k, rng, steps):
         snapshots, drafts = [], []
         for j in range(depth.max()):
             who = np.flatnonzero(depth > j)
-            when = position[who] + j
+            at = episode[who], position[who] + j
             begin = time.perf_counter()
-            q = _distributions(draft(Asked(seen, taken, who, when)), len(who))
-            taken[who, when] = pick(q, to_pick[who, when])
+            q = _distributions(draft(Asked(seen, taken, *at)), len(who))
+            taken[at] = pick(q, to_pick[at])
             drafts.append((who, q))
             then = time.perf_counter()
             snapshots.append(env.snapshot(who))
-            step(who, when)
+            step(who, at[1])
             counts.draft_s += then - begin
             counts.simulate_s += time.perf_counter() - then
 
@@ -150,36 +157,36 @@ def rollout(env, observations, draft, target, k, rng, steps):
         asked = np.minimum(depth + 1, steps - position)
         row_env = np.repeat(np.arange(n), asked)
         row_place = np.arange(len(row_env)) - np.repeat(np.cumsum(asked) - asked, asked)
-        rows = _distributions(target(Asked(seen, taken, row_env, position[row_env] + row_place)), len(row_env))
+        row_at = episode[row_env], position[row_env] + row_place
+        rows = _distributions(target(Asked(seen, taken, *row_at)), len(row_env))
         counts.calls += 1
         counts.verifications += int((asked > 0).sum())
         counts.positions += len(rows)
         p = np.zeros((n, k + 1, rows.shape[1]))
         p[row_env, row_place] = rows
         q, stays = np.zeros((n, k, rows.shape[1])), np.zeros((n, k), bool)
-        for j, (who, of_draft) in enumerate(drafts):
-            when = position[who] + j
-            action = taken[who, when]
-            q[who, j] = of_draft
-            stays[who, j] = keeps(p[who, j, action], of_draft[np.arange(len(who)), action], to_keep[who, when])
+        for j, (who, drawn_from) in enumerate(drafts):
+            at = episode[who], position[who] + j
+            q[who, j] = drawn_from
+            stays[who, j] = keeps(p[who, j, taken[at]], q[who, j, taken[at]], to_keep[at])
         kept = np.cumprod(stays, 1).sum(1)
         rejected = kept < depth
         counts.drafted += int(depth.sum())
         counts.judged += int((kept + rejected).sum())
         counts.accepted += int(kept.sum())
+        if probabilities is None:
+            probabilities = np.zeros((total, steps, rows.shape[1]))
+        executed = row_place <= kept[row_env]
+        probabilities[row_at[0][executed], row_at[1][executed]] = rows[executed]
 
         # One action more for each that has not come to its end.
         more = np.flatnonzero(position + kept < steps)
-        when, last = position[more] + kept[more], p[more, kept[more]]
-        corrected = rejected[more]
-        taken[more[~corrected], when[~corrected]] = pick(last[~corrected], to_pick[more, when][~corrected])
-        if corrected.any():
-            instead = residual(last[corrected], q[more[corrected], kept[more[corrected]]])
-            taken[more[corrected], when[corrected]] = pick(instead, to_correct[more, when][corrected])
-        if probabilities is None:
-            probabilities = np.zeros((n, steps, rows.shape[1]))
-        executed = row_place <= kept[row_env]
-        probabilities[row_env[executed], (position[row_env] + row_place)[executed]] = rows[executed]
+        at = episode[more], position[more] + kept[more]
+        fresh, to_draw = p[more, kept[more]], to_pick[at]
+        wrong = rejected[more]
+        fresh[wrong] = residual(fresh[wrong], q[more[wrong], kept[more[wrong]]])
+        to_draw[wrong] = to_correct[at][wrong]
+        taken[at] = pick(fresh, to_draw)
         then = time.perf_counter()
         counts.verify_s += then - begin
 
@@ -188,11 +195,15 @@ def rollout(env, observations, draft, target, k, rng, steps):
             if len(back):
                 env.restore(snapshot, back)
         if len(more):
-            step(more, when)
-        counts.simulate_s += time.perf_counter() - then
+            step(more, at[1])
         position += kept
         position[more] += 1
-    counts.executed = n * steps
+        free = np.flatnonzero((position == steps) & (asked > 0))[: total - begun]
+        if len(free):
+            episode[free], position[free] = np.arange(begun, begun + len(free)), 0
+            seen[episode[free], 0] = env.begin(free, episode[free])[free]
+            begun += len(free)
+        counts.simulate_s += time.perf_counter() - then
     return Rollout(seen, taken, rewards, probabilities, counts)
 
 
@@ -204,22 +215,25 @@ def _distributions(p, rows):
 
 
 class Links:
-    """Links of l4sd_gym, one a scenario, as `rollout` takes them. Actions are places in values.CANDIDATES, one each 128 ms."""
+    """Links of l4sd_gym as `rollout` takes them. Episode i is scenario i; actions are places in values.CANDIDATES, one each 128 ms."""
 
-    def __init__(self, scenarios, steps, threads=1, twin=True):
+    def __init__(self, num_envs, scenarios, steps, seed, threads=1, twin=True):
         import values
         from l4sd_gym import L4sdVectorEnv
 
-        # An environment that waits for others begins another episode meanwhile.
-        self.env = L4sdVectorEnv(len(scenarios), scenarios, threads=threads, hold=8, twin=twin, episode_s=steps * STEP_S, autoreset_mode="NextStep")
+        # An environment that waits for others goes on with an episode that nobody looks at.
+        self.env = L4sdVectorEnv(num_envs, scenarios, threads=threads, hold=8, twin=twin, episode_s=steps * STEP_S, autoreset_mode="NextStep")
         self.table = np.array(values.CANDIDATES)
+        self.num_envs, self.count, self.seed = num_envs, len(scenarios), int(seed) * 100003 + 2**20
 
-    def begin(self, seed):
-        """Begins all links anew and returns what they show: the same links for the same seed."""
-        for i in range(self.env.num_envs):
-            mask = np.zeros(self.env.num_envs, bool)
+    def begin(self, indices, episodes):
+        """Begins these episodes in these environments, and returns what all environments show."""
+        for i, episode in zip(indices, episodes, strict=True):
+            mask = np.zeros(self.num_envs, bool)
             mask[i] = True
-            observations, _ = self.env.reset(seed=int(seed) * 100003 + i, options={"scenario": i, "reset_mask": mask})
+            # Environment i gets seed + i: the episode's, wherever it runs.
+            seed = self.seed + int(episode) - int(i)
+            observations, _ = self.env.reset(seed=seed, options={"scenario": int(episode) % self.count, "reset_mask": mask})
         return observations
 
     def step(self, actions):
@@ -281,6 +295,7 @@ def main():
     parser.add_argument("student", type=Path, help="model file that drafts")
     parser.add_argument("target", type=Path, help="model file that is sampled")
     parser.add_argument("--links", type=int, default=32)
+    parser.add_argument("--envs", type=int, default=16, help="links that run at a time, and share a call of the target")
     parser.add_argument("--steps", type=int, default=200, help="of 128 ms, on each link")
     parser.add_argument("--k", type=int, default=8, help="steps drafted before a call of the target")
     parser.add_argument("--temperature", type=float, default=TAU, help="of both policies, in ln S")
@@ -289,8 +304,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    if args.links < 1 or args.steps < 1 or args.k < 1:
-        sys.exit("--links, --steps and --k are 1 or more")
+    if min(args.links, args.envs, args.steps, args.k) < 1:
+        sys.exit("--links, --envs, --steps and --k are 1 or more")
     sys.path.insert(0, str(Path(__file__).parent))
     import l4sd_gym
 
@@ -298,26 +313,26 @@ def main():
     pool = [s for grid in args.grids.split(",") for s in l4sd_gym.grid_scenarios(grid, "train")]
     if args.links > len(pool):
         sys.exit(f"--links {args.links}: these grids have {len(pool)}")
-    scenarios = [pool[i] for i in sorted(rng.choice(len(pool), args.links, replace=False))]
-    links = Links(scenarios, args.steps, args.threads)
+    scenarios = [pool[i] for i in rng.choice(len(pool), args.links, replace=False)]
+    envs = min(args.envs, args.links)
+    links = Links(envs, scenarios, args.steps, args.seed, args.threads)
     draft, target = Model(args.student, args.temperature), Model(args.target, args.temperature, args.target_ms / 1e3)
 
-    print(f"{args.links} links of train, {args.steps} steps of 128 ms each, temperature {args.temperature:g}")
+    print(f"{args.links} links of train, {envs} at a time, {args.steps} steps of 128 ms each, temperature {args.temperature:g}")
     print(f"draft {args.student}, target {args.target}; {args.target_ms:g} ms waited in each call of the target")
-    print("| K | calls of the target per step | the same, mean link | positions scored per step | drafts kept % | of those judged % | steps thrown away, idle % | drafting s | verifying s | simulating s | wall s |")
+    print("| K | calls of the target per step of all | verifications per step of a link | positions scored per step | drafts kept % | of those judged % | steps thrown away, idle % | drafting s | verifying s | simulating s | wall s |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     walls, calls, means = [], [], []
     for k in (0, args.k):
-        observations = links.begin(args.seed)
         begin = time.perf_counter()
-        done = rollout(links, observations, draft, target, k, rng, args.steps)
+        done = rollout(links, draft, target, k, rng, args.steps, args.links)
         walls.append(time.perf_counter() - begin)
         means.append(done.rewards.mean(1))
         c = done.counts
         calls.append(c.calls)
         share = [f"{100 * c.accepted / d:.1f}" if d else "-" for d in (c.drafted, c.judged)]
         print(
-            f"| {k} | {c.calls / args.steps:.3f} | {c.verifications / c.executed:.3f} | {c.positions / c.executed:.2f} | {share[0]} | {share[1]} "
+            f"| {k} | {c.calls * envs / c.executed:.3f} | {c.verifications / c.executed:.3f} | {c.positions / c.executed:.2f} | {share[0]} | {share[1]} "
             f"| {100 * c.thrown_away / c.executed:.1f}, {100 * c.idle / c.executed:.1f} | {c.draft_s:.2f} | {c.verify_s:.2f} | {c.simulate_s:.2f} | {walls[-1]:.2f} |",
             flush=True,
         )
