@@ -294,11 +294,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("student", type=Path, help="model file that drafts")
     parser.add_argument("target", type=Path, help="model file that is sampled")
-    parser.add_argument("--links", type=int, default=32)
+    parser.add_argument("--links", type=int, default=64)
     parser.add_argument("--envs", type=int, default=16, help="links that run at a time, and share a call of the target")
-    parser.add_argument("--steps", type=int, default=200, help="of 128 ms, on each link")
+    parser.add_argument("--steps", type=int, default=100, help="of 128 ms, on each link")
     parser.add_argument("--k", type=int, default=8, help="steps drafted before a call of the target")
     parser.add_argument("--temperature", type=float, default=TAU, help="of both policies, in ln S")
+    parser.add_argument("--draft-temperature", type=float, help="of the draft alone")
     parser.add_argument("--target-ms", type=float, default=0.0, help="waited in each call of the target, as if it were a larger model")
     parser.add_argument("--grids", default=GRIDS)
     parser.add_argument("--seed", type=int, default=1)
@@ -316,9 +317,10 @@ def main():
     scenarios = [pool[i] for i in rng.choice(len(pool), args.links, replace=False)]
     envs = min(args.envs, args.links)
     links = Links(envs, scenarios, args.steps, args.seed, args.threads)
-    draft, target = Model(args.student, args.temperature), Model(args.target, args.temperature, args.target_ms / 1e3)
+    own = args.temperature if args.draft_temperature is None else args.draft_temperature
+    draft, target = Model(args.student, own), Model(args.target, args.temperature, args.target_ms / 1e3)
 
-    print(f"{args.links} links of train, {envs} at a time, {args.steps} steps of 128 ms each, temperature {args.temperature:g}")
+    print(f"{args.links} links of train, {envs} at a time, {args.steps} steps of 128 ms each, temperature {args.temperature:g}, of the draft {own:g}")
     print(f"draft {args.student}, target {args.target}; {args.target_ms:g} ms waited in each call of the target")
     print("| K | calls of the target per step of all | verifications per step of a link | positions scored per step | drafts kept % | of those judged % | steps thrown away, idle % | drafting s | verifying s | simulating s | wall s |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
@@ -339,10 +341,11 @@ def main():
     for name, x in (("plain", means[0]), (f"K = {args.k}", means[1]), ("difference", means[1] - means[0])):
         print("mean reward, {}: {:.4f} ({:.4f} to {:.4f})".format(name, *interval(x, rng)))
     saved, added = calls[0] - calls[1], walls[1] - walls[0]
-    if added <= 0:
-        print(f"wall time saved: {-added:.2f} s of {walls[0]:.2f} s")
-    elif saved > 0:
-        print(f"wall time is saved from {args.target_ms + 1e3 * added / saved:.1f} ms on in each call of the target, if a call costs the same whatever it scores")
+    print(f"wall time {'saved' if added < 0 else 'lost'}: {abs(added):.2f} s of {walls[0]:.2f} s, for {saved} of {calls[0]} calls of the target")
+    if saved > 0:
+        even = max(args.target_ms + 1e3 * added / saved, 0)
+        print(f"even when {even:.1f} ms are waited in each call (worked out, for a target that takes as long whatever it scores)")
+
 
 
 if __name__ == "__main__":
