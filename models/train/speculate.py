@@ -295,8 +295,9 @@ def main():
     parser.add_argument("student", type=Path, help="model file that drafts")
     parser.add_argument("target", type=Path, help="model file that is sampled")
     parser.add_argument("--links", type=int, default=64)
-    parser.add_argument("--envs", type=int, default=16, help="links that run at a time, and share a call of the target")
-    parser.add_argument("--steps", type=int, default=100, help="of 128 ms, on each link")
+    parser.add_argument("--repeats", type=int, default=2, help="episodes of each link, with other seeds")
+    parser.add_argument("--envs", type=int, default=16, help="episodes that run at a time, and share a call of the target")
+    parser.add_argument("--steps", type=int, default=100, help="of 128 ms, in an episode")
     parser.add_argument("--k", type=int, default=8, help="steps drafted before a call of the target")
     parser.add_argument("--temperature", type=float, default=TAU, help="of both policies, in ln S")
     parser.add_argument("--draft-temperature", type=float, help="of the draft alone")
@@ -305,8 +306,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    if min(args.links, args.envs, args.steps, args.k) < 1:
-        sys.exit("--links, --envs, --steps and --k are 1 or more")
+    if min(args.links, args.repeats, args.envs, args.steps, args.k) < 1:
+        sys.exit("--links, --repeats, --envs, --steps and --k are 1 or more")
     sys.path.insert(0, str(Path(__file__).parent))
     import l4sd_gym
 
@@ -315,21 +316,22 @@ def main():
     if args.links > len(pool):
         sys.exit(f"--links {args.links}: these grids have {len(pool)}")
     scenarios = [pool[i] for i in rng.choice(len(pool), args.links, replace=False)]
-    envs = min(args.envs, args.links)
+    episodes = args.links * args.repeats
+    envs = min(args.envs, episodes)
     links = Links(envs, scenarios, args.steps, args.seed, args.threads)
     own = args.temperature if args.draft_temperature is None else args.draft_temperature
     draft, target = Model(args.student, own), Model(args.target, args.temperature, args.target_ms / 1e3)
 
-    print(f"{args.links} links of train, {envs} at a time, {args.steps} steps of 128 ms each, temperature {args.temperature:g}, of the draft {own:g}")
+    print(f"{args.links} links of train, {args.repeats} episodes of {args.steps} steps of 128 ms on each, {envs} at a time; temperature {args.temperature:g}, of the draft {own:g}")
     print(f"draft {args.student}, target {args.target}; {args.target_ms:g} ms waited in each call of the target")
     print("| K | calls of the target per step of all | verifications per step of a link | positions scored per step | drafts kept % | of those judged % | steps thrown away, idle % | drafting s | verifying s | simulating s | wall s |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     walls, calls, means = [], [], []
     for k in (0, args.k):
         begin = time.perf_counter()
-        done = rollout(links, draft, target, k, rng, args.steps, args.links)
+        done = rollout(links, draft, target, k, rng, args.steps, episodes)
         walls.append(time.perf_counter() - begin)
-        means.append(done.rewards.mean(1))
+        means.append(done.rewards.mean(1).reshape(args.repeats, args.links).mean(0))
         c = done.counts
         calls.append(c.calls)
         share = [f"{100 * c.accepted / d:.1f}" if d else "-" for d in (c.drafted, c.judged)]
