@@ -20,6 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+import values
+
 STEP_S = 0.128
 # That of student.py, which needs torch.
 TAU = 0.03
@@ -218,7 +221,6 @@ class Links:
     """Links of l4sd_gym as `rollout` takes them. Episode i is scenario i; actions are places in values.CANDIDATES, one each 128 ms."""
 
     def __init__(self, num_envs, scenarios, steps, seed, threads=1, twin=True):
-        import values
         from l4sd_gym import L4sdVectorEnv
 
         # An environment that waits for others goes on with an episode that nobody looks at.
@@ -308,7 +310,6 @@ def main():
     args = parser.parse_args()
     if min(args.links, args.repeats, args.envs, args.steps, args.k) < 1:
         sys.exit("--links, --repeats, --envs, --steps and --k are 1 or more")
-    sys.path.insert(0, str(Path(__file__).parent))
     import l4sd_gym
 
     rng = np.random.default_rng(args.seed)
@@ -324,8 +325,9 @@ def main():
 
     print(f"{args.links} links of train, {args.repeats} episodes of {args.steps} steps of 128 ms on each, {envs} at a time; temperature {args.temperature:g}, of the draft {own:g}")
     print(f"draft {args.student}, target {args.target}; {args.target_ms:g} ms waited in each call of the target")
-    print("| K | calls of the target per step of all | verifications per step of a link | positions scored per step | drafts kept % | of those judged % | steps thrown away, idle % | drafting s | verifying s | simulating s | wall s |")
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    heads = "K", "calls of the target per step of all", "verifications per step of a link", "positions scored per step", "drafts kept %"
+    heads += "of those judged %", "steps thrown away, idle %", "drafting s", "verifying s", "simulating s", "wall s"
+    print(f"| {' | '.join(heads)} |\n|{'--:|' * len(heads)}")
     walls, calls, means = [], [], []
     for k in (0, args.k):
         begin = time.perf_counter()
@@ -335,11 +337,10 @@ def main():
         c = done.counts
         calls.append(c.calls)
         share = [f"{100 * c.accepted / d:.1f}" if d else "-" for d in (c.drafted, c.judged)]
-        print(
-            f"| {k} | {c.calls * envs / c.executed:.3f} | {c.verifications / c.executed:.3f} | {c.positions / c.executed:.2f} | {share[0]} | {share[1]} "
-            f"| {100 * c.thrown_away / c.executed:.1f}, {100 * c.idle / c.executed:.1f} | {c.draft_s:.2f} | {c.verify_s:.2f} | {c.simulate_s:.2f} | {walls[-1]:.2f} |",
-            flush=True,
-        )
+        calls_per_step = f"{c.calls * envs / c.executed:.3f} | {c.verifications / c.executed:.3f} | {c.positions / c.executed:.2f}"
+        lost = f"{100 * c.thrown_away / c.executed:.1f}, {100 * c.idle / c.executed:.1f}"
+        seconds = " | ".join(f"{x:.2f}" for x in (c.draft_s, c.verify_s, c.simulate_s, walls[-1]))
+        print(f"| {k} | {calls_per_step} | {share[0]} | {share[1]} | {lost} | {seconds} |", flush=True)
     for name, x in (("plain", means[0]), (f"K = {args.k}", means[1]), ("difference", means[1] - means[0])):
         print("mean reward, {}: {:.4f} ({:.4f} to {:.4f})".format(name, *interval(x, rng)))
     saved, added = calls[0] - calls[1], walls[1] - walls[0]
