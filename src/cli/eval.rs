@@ -11,15 +11,10 @@ use super::exit::{Exit, Failure};
 use super::oracle::OracleArgs;
 use super::policies;
 use crate::config::Policy;
-use crate::control::model::ModelFile;
-use crate::control::policy::replay::Replay;
-use crate::control::policy::rules::Rules;
 use crate::eval::plan::{self, Draws, PlanError};
 use crate::eval::runner::{self, RunError};
 use crate::eval::{EvalError, EvalPlan, Progress, RecordLog, file, plots, tables};
 use crate::report::ReportError;
-use crate::telemetry::features::schema::Schema;
-use crate::time::Instant;
 
 /// Arguments of `l4sd eval`.
 #[derive(Debug, Args)]
@@ -80,7 +75,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let plan = EvalPlan::new(&args.grids, &policies, &draws, args.seeds).map_err(refused)?;
     let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let design = &plan.design;
-    let definitions = plan.policies.iter().map(definition).collect::<Result<Vec<_>, _>>()?;
+    let definitions = plan.policies.iter().map(plan::definition).collect::<Result<Vec<_>, _>>()?;
     let units = plan.units(|p| definitions[p].clone());
     let mut log = RecordLog::open(&args.out, &plan.header, args.fresh).map_err(failure)?;
     let found = units.iter().filter(|u| log.has(u)).count();
@@ -109,19 +104,6 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         write(&args.out, &format!("{}.png", picture.name), &picture.png()?)?;
     }
     Ok(())
-}
-
-/// All that a policy is: a stored run is not taken for one of a file that has been changed since.
-fn definition(policy: &Policy) -> Result<String, Failure> {
-    match policy {
-        Policy::Replay(file) => Ok(format!("{policy:?} {:?}", Replay::open(file, Instant::ZERO)?)),
-        Policy::DualPi2Rules(file) => Ok(format!("{:?}", Rules::open(file.as_deref(), &Schema::embedded())?)),
-        Policy::Model(which) => {
-            let model = ModelFile::open(which.as_deref(), &Schema::embedded(), None)?;
-            Ok(format!("model {}", model.sha256))
-        }
-        constants => Ok(format!("{constants:?}")),
-    }
 }
 
 pub(super) fn refused(e: PlanError) -> Failure {

@@ -11,6 +11,7 @@ use crate::port::PortError;
 use crate::report::ReportError;
 use crate::runtime::keeper::KeeperError;
 use crate::runtime::privileges::PrivilegeError;
+use crate::sim::run::SimError;
 
 /// An exit code.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -111,6 +112,16 @@ impl From<ModelError> for Failure {
     fn from(e: ModelError) -> Self {
         let exit = if matches!(e.fault, Fault::NoBackend(_)) { Exit::Host } else { Exit::Data };
         Self::new(exit, e)
+    }
+}
+
+impl From<SimError> for Failure {
+    fn from(e: SimError) -> Self {
+        match e {
+            SimError::Replay(e) => e.into(),
+            SimError::Rules(e) => e.into(),
+            SimError::Model(e) => e.into(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`design`] | which runs are made: cells x policies x seeds |
 //! | [`simulate`] | one run |
 //! | [`plan`] | all of it from names: what `l4sd eval` and the Python package share |
+//! | [`batch`] | many runs at once under one policy that answers for all of them |
 //! | [`runner`], [`records`] | makes them on all cores; keeps what is done, so that a run can be taken up again |
 //! | [`score`] | S and feasibility of a cell |
 //! | [`bootstrap`] | 95 % intervals over links and seeds |
@@ -17,6 +18,7 @@
 //! | [`file`](mod@file), [`tables`], [`plots`] | what is written |
 
 pub mod audit;
+pub mod batch;
 pub mod bootstrap;
 pub mod cell;
 pub mod design;

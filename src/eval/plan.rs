@@ -14,8 +14,14 @@ use super::simulate::{SimulateError, simulate};
 use super::summary::{Judgement, judge};
 use super::{EvalError, bootstrap};
 use crate::config::Policy;
+use crate::control::model::ModelFile;
+use crate::control::policy::replay::Replay;
+use crate::control::policy::rules::Rules;
+use crate::sim::run::SimError;
 use crate::sim::scenario::ScenarioError;
 use crate::sim::{Cell, Grid, Scenario, Split};
+use crate::telemetry::features::schema::Schema;
+use crate::time::Instant;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +120,15 @@ impl EvalPlan {
         Ok(Self { cells, policies, design, header })
     }
 
+    /// The same with one policy more, which results call `name` and which is not run by [`EvalPlan::run`].
+    pub fn with_guest(mut self, name: &str) -> Result<Self, PlanError> {
+        if self.design.policies.iter().any(|p| p == name) {
+            return Err(PlanError::SameName(name.to_owned()));
+        }
+        self.design.policies.push(name.to_owned());
+        Ok(self)
+    }
+
     /// The runs, in the order of results. `definition` tells what a policy is beside its name.
     pub fn units(&self, definition: impl Fn(usize) -> String) -> Vec<Unit> {
         self.design.units(
@@ -149,6 +164,19 @@ impl EvalPlan {
         let judgement = judge(&self.design, records, bootstrap::DRAWS, threads)?;
         let results = EvalFile::new(&self.design, &self.header, records, &judgement).to_json();
         Ok((judgement, results))
+    }
+}
+
+/// All that a policy is: a stored run is not taken for one of a file that has been changed since.
+pub fn definition(policy: &Policy) -> Result<String, SimError> {
+    match policy {
+        Policy::Replay(file) => Ok(format!("{policy:?} {:?}", Replay::open(file, Instant::ZERO)?)),
+        Policy::DualPi2Rules(file) => Ok(format!("{:?}", Rules::open(file.as_deref(), &Schema::embedded())?)),
+        Policy::Model(which) => {
+            let model = ModelFile::open(which.as_deref(), &Schema::embedded(), None)?;
+            Ok(format!("model {}", model.sha256))
+        }
+        constants => Ok(format!("{constants:?}")),
     }
 }
 

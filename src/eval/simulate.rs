@@ -3,8 +3,10 @@
 
 use super::cell::{CellInfo, CellRecord};
 use crate::config::Policy;
+use crate::control::policy::Policy as Decides;
 use crate::report::Bin;
 use crate::report::result::PerQueue;
+use crate::sim::run::WindowSink;
 use crate::sim::{self, Cell, Scenario};
 
 impl From<&Cell> for CellInfo {
@@ -37,15 +39,35 @@ pub fn simulate(
     policy: &Policy,
     seed: u64,
 ) -> Result<CellRecord, SimulateError> {
-    let sim::run::SimRun { report, delays_ns: [l, c] } =
-        sim::run::run_detailed(scenario, policy, seed, &mut ())?;
+    record(cell, policy.label(), seed, sim::run::run_detailed(scenario, policy, seed, &mut ())?)
+}
+
+/// The same under a policy that the caller brings and that results call `name`.
+pub fn simulate_guarded(
+    cell: &CellInfo,
+    scenario: &Scenario,
+    (name, policy): (&str, Box<dyn Decides>),
+    seed: u64,
+    sink: &mut impl WindowSink,
+) -> Result<CellRecord, SimulateError> {
+    let (mut run, _) = sim::run::run_guarded(scenario, policy, seed, sink);
+    name.clone_into(&mut run.report.result.policy);
+    record(cell, name.to_owned(), seed, run)
+}
+
+fn record(
+    cell: &CellInfo,
+    policy: String,
+    seed: u64,
+    sim::run::SimRun { report, delays_ns: [l, c] }: sim::run::SimRun,
+) -> Result<CellRecord, SimulateError> {
     if let Some(error) = report.conservation_error {
         return Err(SimulateError::Account(error));
     }
     let (delay_over_time_ms, utilization_over_time) = per_second(&report.bins);
     Ok(CellRecord {
         cell: cell.clone(),
-        policy: policy.label(),
+        policy,
         seed,
         run: report.result,
         delay_percentiles_ms: PerQueue {

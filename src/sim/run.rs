@@ -103,6 +103,11 @@ pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Result<DirectionR
 pub trait WindowSink {
     /// A window has closed.
     fn window(&mut self, window: &TelemetryWindow, in_force: &Knobs);
+
+    /// Asked after each window. False = the run ends there, and nobody will look at its report.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 impl WindowSink for () {
@@ -185,6 +190,9 @@ fn run_under(
                 c.window(&window, sim.bottleneck(), end >= measured_from);
             }
             phases.window(&window, &observed.delays, &sim, scenario.flows.len());
+            if !sink.goes_on() {
+                break;
+            }
         }
         if end == measured_from {
             observed.measuring = true;

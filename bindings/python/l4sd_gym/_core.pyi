@@ -1,5 +1,7 @@
 """The Rust side; see bindings/python/src/lib.rs."""
 
+from collections.abc import Callable
+from os import PathLike
 from typing import Literal
 
 import numpy as np
@@ -77,9 +79,20 @@ class EvalPlan:
         seeds: int,
         draws: int,
         smoke: bool,
+        guest: str | None = None,
     ) -> None: ...
     def units(self) -> list[tuple[int, int, int]]: ...
     def run(self, cell: int, policy: int, seed: int) -> str: ...
+    def baseline(self, folder: str | PathLike[str]) -> list[str]: ...
+    def guest_runs(self) -> list[tuple[str, str, int]]: ...
+    def run_guest(
+        self,
+        choose: Callable[
+            [NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]], NDArray[np.int64]
+        ],
+        period_s: float,
+        at_once: int,
+    ) -> list[str]: ...
     def judge(self, records: list[str]) -> str: ...
 
 def grid_scenarios(grid: str, split: str, split_seed: int, draws: int, smoke: bool) -> list[str]: ...

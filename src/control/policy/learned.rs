@@ -3,6 +3,7 @@
 //!
 //! It runs on the controller's thread and may take as long as it likes; how late is too late is the guard's to say.
 
+use super::cadence::Cadence;
 use super::{Abstention, Policy};
 use crate::aqm::params::Knobs;
 use crate::control::model::choice::{Chosen, Unfit};
@@ -11,10 +12,6 @@ use crate::telemetry::TelemetryWindow;
 use crate::telemetry::features::extract::Extractor;
 use crate::telemetry::features::schema::Schema;
 use crate::time::{Instant, Span};
-
-/// A window is as late as the forwarder woke up, and the one that the grid of choices goes by may have been later than
-/// others: a choice must not slip by a window for that. Less than the shortest window.
-const EARLY: Span = Span::from_micros(500);
 
 /// The policy of one direction.
 #[derive(Debug)]
@@ -28,7 +25,7 @@ pub struct Learned {
     chosen: Chosen,
     /// What holds until the next choice.
     held: Result<Knobs, Abstention>,
-    next_choice: Instant,
+    cadence: Cadence,
     /// From the first window to the first choice.
     first_choice: Span,
 }
@@ -38,6 +35,7 @@ impl Learned {
     pub fn new(session: Session, schema: &Schema) -> Self {
         let extractor = Extractor::new(schema);
         Self {
+            cadence: Cadence::new(session.card().period),
             card: session.card().clone(),
             session,
             features: vec![0.0; extractor.width()],
@@ -45,7 +43,6 @@ impl Learned {
             masked: Vec::new(),
             chosen: Chosen::default(),
             held: Err(Abstention::Silent),
-            next_choice: Instant::ZERO,
             first_choice: Span::ZERO,
         }
     }
@@ -55,11 +52,6 @@ impl Learned {
     pub fn half_a_period_later(mut self) -> Self {
         self.first_choice = Span::from_nanos(self.card.period.as_nanos() / 2);
         self
-    }
-
-    /// Whether the graph is run after a window that ends at `end`; one that ends a little early is meant as well.
-    fn chooses(&self, end: Instant) -> bool {
-        end + EARLY >= self.next_choice
     }
 
     /// The session that it runs.
@@ -92,13 +84,14 @@ impl Learned {
 impl Policy for Learned {
     fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<Knobs, Abstention> {
         self.extractor.push(window, in_force);
-        let (period, every_window) = (self.card.period, self.card.feed_forward_threshold.is_some());
+        let every_window = self.card.feed_forward_threshold.is_some();
         if window.id == 0 {
-            (self.chosen, self.next_choice) = (Chosen::default(), window.end + self.first_choice);
+            self.chosen = Chosen::default();
+            self.cadence.begin(window.end + self.first_choice);
         }
-        let slow = self.chooses(window.end);
+        let slow = self.cadence.is_due(window.end);
         if slow {
-            self.next_choice = (self.next_choice + period).max(window.end);
+            self.cadence.made(window.end);
         }
         if slow || every_window {
             let wanted = self.ask(slow);
@@ -109,7 +102,7 @@ impl Policy for Learned {
     }
 
     fn rehearse(&mut self, next: Instant) -> bool {
-        let runs = self.chooses(next) || self.card.feed_forward_threshold.is_some();
+        let runs = self.cadence.is_due(next) || self.card.feed_forward_threshold.is_some();
         runs && {
             self.extractor.write(&mut self.features);
             self.session.run(&self.features).is_ok()

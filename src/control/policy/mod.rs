@@ -1,5 +1,7 @@
 //! Policies: what a controller can be.
 
+pub mod asked;
+pub mod cadence;
 pub mod learned;
 pub mod replay;
 pub mod rules;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{sync::mpsc, thread};
 
 pub use link::{LinkRecord, Measured, Rerun};
-pub use settings::{Axis, Setting, candidates};
+pub use settings::{Axis, Setting, candidate_knobs, candidates};
 
 use self::link::Link;
 use self::search::{MARGIN_SHARE, OTHER_SEEDS, RERUN_SEEDS, Stop};

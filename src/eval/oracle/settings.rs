@@ -17,6 +17,16 @@ pub fn candidates() -> Vec<Setting> {
     std::iter::once(knobs.default_setting()).chain(knobs.coarse(true, true)).collect()
 }
 
+/// What each of [`candidates`] sets.
+pub fn candidate_knobs() -> Vec<crate::aqm::params::Knobs> {
+    let action = Schema::embedded().action;
+    let no_feed_forward = action.default_bins()[3];
+    let knobs = |Setting([target, gain, ramp]): Setting| {
+        action.knobs_of([target.into(), gain.into(), ramp.into(), no_feed_forward]).unwrap_or_default()
+    };
+    candidates().into_iter().map(knobs).collect()
+}
+
 /// Which knobs a search may move.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

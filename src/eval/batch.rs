@@ -1,0 +1,247 @@
+//! Many runs at once under one policy that answers for all of them in one go: what a model on an accelerator needs.
+//!
+//! Each run has a thread. A run that has a question waits; when no run is at work any more, all questions go to the policy
+//! in one call, in the order of the runs. So each call has a question of every run that has begun and not ended, and neither
+//! calls nor records depend on how threads are scheduled. The policy is called on the caller's thread.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::{error, fmt, io, thread};
+
+use super::cell::{CellInfo, CellRecord};
+use super::oracle::candidate_knobs;
+use super::simulate::{SimulateError, simulate_guarded};
+use crate::aqm::params::Knobs;
+use crate::control::policy::Abstention;
+use crate::control::policy::asked::{self, Asked};
+use crate::sim::Scenario;
+use crate::sim::run::WindowSink;
+use crate::telemetry::TelemetryWindow;
+use crate::telemetry::features::schema::Schema;
+use crate::time::{Instant, Span};
+
+/// A run to be made.
+#[derive(Copy, Clone, Debug)]
+pub struct Run<'a> {
+    /// The link.
+    pub cell: &'a CellInfo,
+    /// The same in full.
+    pub scenario: &'a Scenario,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What a run asks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// Which run, by its place among all.
+    pub run: usize,
+    /// Time since its beginning.
+    pub at: Instant,
+    /// The feature vector.
+    pub features: Vec<f32>,
+    /// The candidate that it was told last, 0 at first.
+    pub current: usize,
+}
+
+/// A candidate, or none: then nothing is asked of the guard until the next question.
+pub type Answer = Option<usize>;
+
+/// Why not all runs were made.
+#[derive(Debug)]
+pub enum BatchError<E> {
+    /// The policy could not answer.
+    Policy(E),
+    /// It gave so many answers to so many questions.
+    Count(usize, usize),
+    /// It named a candidate that there is not.
+    NoCandidate(usize),
+    /// A run failed.
+    Unit {
+        /// Which.
+        unit: String,
+        /// Why.
+        error: SimulateError,
+    },
+    /// There is no thread for a run.
+    Thread(io::Error),
+    /// A run's thread panicked.
+    Panic,
+}
+
+impl<E: fmt::Display> fmt::Display for BatchError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy(e) => e.fmt(f),
+            Self::Count(answers, questions) => write!(f, "{answers} answers to {questions} questions"),
+            Self::NoCandidate(n) => write!(f, "there is no candidate {n}"),
+            Self::Unit { unit, error } => write!(f, "{unit}: {error}"),
+            Self::Thread(e) => write!(f, "no thread for another run: {e}; ask for fewer at once"),
+            Self::Panic => f.write_str("a run panicked; this is a fault of l4sd"),
+        }
+    }
+}
+
+impl<E: error::Error> error::Error for BatchError<E> {}
+
+/// What a run's thread has to say.
+enum Event {
+    Asks(Question),
+    Ended(usize, Option<Result<CellRecord, SimulateError>>),
+}
+
+/// Ends a run early when nobody wants it any more.
+struct Until<'a>(&'a AtomicBool);
+
+impl WindowSink for Until<'_> {
+    fn window(&mut self, _: &TelemetryWindow, _: &Knobs) {}
+
+    fn goes_on(&self) -> bool {
+        !self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Says that a run has ended, however it did.
+struct Seat {
+    run: usize,
+    events: mpsc::Sender<Event>,
+    outcome: Option<Result<CellRecord, SimulateError>>,
+}
+
+impl Seat {
+    fn leave(mut self, outcome: Result<CellRecord, SimulateError>) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Nobody listens any more after a failure.
+        let _ = self.events.send(Event::Ended(self.run, self.outcome.take()));
+    }
+}
+
+/// Makes `runs` under the policy `choose`, which results call `name`, with `at_once` of them under way, and returns their
+/// records in order. Each asks every `period`, at its first window for the first time, which of
+/// [`candidates`](super::oracle::candidates) it is to use.
+///
+/// # Errors
+/// After a failure all runs are given up.
+pub fn run<E>(
+    runs: &[Run<'_>],
+    name: &str,
+    period: Span,
+    at_once: usize,
+    mut choose: impl FnMut(&[Question]) -> Result<Vec<Answer>, E>,
+) -> Result<Vec<CellRecord>, BatchError<E>> {
+    let (schema, candidates) = (Schema::embedded(), candidate_knobs());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (events, heard) = mpsc::channel();
+        let begin = |run: usize| {
+            let (answer, answers) = mpsc::channel();
+            let seat = Seat { run, events: events.clone(), outcome: None };
+            let ask = asking(run, events.clone(), answers);
+            let policy = Asked::new(ask, candidates.clone(), period, &schema);
+            let Run { cell, scenario, seed } = runs[run];
+            let over = &over;
+            let body = move || {
+                let made = simulate_guarded(cell, scenario, (name, Box::new(policy)), seed, &mut Until(over));
+                seat.leave(made);
+            };
+            thread::Builder::new().spawn_scoped(scope, body).map(|_| answer)
+        };
+        let mut desk = Desk { waiting: Vec::new(), answers: runs.iter().map(|_| None).collect() };
+        let outcome = desk.serve(runs, candidates.len(), at_once, &heard, begin, &mut choose);
+        // Those that are at work see it at their next window, those that wait hear that there is no answer.
+        over.store(outcome.is_err(), Ordering::Release);
+        drop(desk);
+        outcome
+    })
+}
+
+/// What a run's policy asks: it waits for the answer.
+fn asking(
+    run: usize,
+    events: mpsc::Sender<Event>,
+    answers: mpsc::Receiver<Answer>,
+) -> impl FnMut(asked::Question<'_>) -> Result<usize, Abstention> + Send {
+    move |q| {
+        let question = Question { run, at: q.at, features: q.features.to_vec(), current: q.current };
+        events.send(Event::Asks(question)).map_err(|_| Abstention::Failed)?;
+        answers.recv().map_err(|_| Abstention::Failed)?.ok_or(Abstention::Silent)
+    }
+}
+
+/// Where questions are gathered.
+struct Desk {
+    waiting: Vec<Question>,
+    /// Of each run under way, where its answers go.
+    answers: Vec<Option<mpsc::Sender<Answer>>>,
+}
+
+impl Desk {
+    fn serve<E>(
+        &mut self,
+        runs: &[Run<'_>],
+        candidates: usize,
+        at_once: usize,
+        heard: &mpsc::Receiver<Event>,
+        begin: impl Fn(usize) -> io::Result<mpsc::Sender<Answer>>,
+        choose: &mut impl FnMut(&[Question]) -> Result<Vec<Answer>, E>,
+    ) -> Result<Vec<CellRecord>, BatchError<E>> {
+        let mut records: Vec<Option<CellRecord>> = runs.iter().map(|_| None).collect();
+        let (mut begun, mut at_work) = (0, 0);
+        while begun < runs.len().min(at_once.max(1)) {
+            self.answers[begun] = Some(begin(begun).map_err(BatchError::Thread)?);
+            (begun, at_work) = (begun + 1, at_work + 1);
+        }
+        while at_work > 0 {
+            match heard.recv().map_err(|_| BatchError::Panic)? {
+                Event::Asks(question) => self.waiting.push(question),
+                Event::Ended(run, outcome) => {
+                    self.answers[run] = None;
+                    let unit = || {
+                        let Run { cell, seed, .. } = runs[run];
+                        format!("{} {}, seed {seed}", cell.grid, cell.name)
+                    };
+                    let record = outcome.ok_or(BatchError::Panic)?;
+                    records[run] = Some(record.map_err(|error| BatchError::Unit { unit: unit(), error })?);
+                    if begun < runs.len() {
+                        self.answers[begun] = Some(begin(begun).map_err(BatchError::Thread)?);
+                        (begun, at_work) = (begun + 1, at_work + 1);
+                    }
+                }
+            }
+            at_work -= 1;
+            if at_work == 0 && !self.waiting.is_empty() {
+                at_work = self.answer(candidates, choose)?;
+            }
+        }
+        records.into_iter().collect::<Option<_>>().ok_or(BatchError::Panic)
+    }
+
+    /// Answers all that wait, and says how many there were.
+    fn answer<E>(
+        &mut self,
+        candidates: usize,
+        choose: &mut impl FnMut(&[Question]) -> Result<Vec<Answer>, E>,
+    ) -> Result<usize, BatchError<E>> {
+        let mut questions = std::mem::take(&mut self.waiting);
+        questions.sort_unstable_by_key(|q| q.run);
+        let answers = choose(&questions).map_err(BatchError::Policy)?;
+        if answers.len() != questions.len() {
+            return Err(BatchError::Count(answers.len(), questions.len()));
+        }
+        if let Some(none) = answers.iter().flatten().find(|&&n| n >= candidates) {
+            return Err(BatchError::NoCandidate(*none));
+        }
+        for (question, answer) in questions.iter().zip(answers) {
+            if let Some(run) = &self.answers[question.run] {
+                // A run waits for its answer; it is not gone.
+                let _ = run.send(answer);
+            }
+        }
+        Ok(questions.len())
+    }
+}
