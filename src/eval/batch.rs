@@ -245,3 +245,124 @@ impl Desk {
         Ok(questions.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Policy;
+    use crate::control::model::ModelFile;
+    use crate::eval::audit::wrappers::Frozen;
+    use crate::eval::simulate::simulate;
+
+    const PERIOD: Span = Span::from_millis(128);
+
+    /// Links of 1, 2 and 1.5 s.
+    fn links() -> Vec<(CellInfo, Scenario)> {
+        let link = |(name, seconds): (&str, f64)| {
+            let text = format!(
+                "name = \"{name}\"\nduration = \"{seconds}s\"\n[link]\nrate = \"12Mbit\"\n[[flow]]\ncc = \"prague\"\n\
+                 rtt = \"20ms\"\n[[flow]]\ncc = \"cubic\"\nrtt = \"20ms\"\n"
+            );
+            let info = CellInfo { grid: "g".into(), name: name.into(), ..CellInfo::default() };
+            (info, Scenario::parse(&text, name).unwrap())
+        };
+        [("a", 1.0), ("b", 2.0), ("c", 1.5)].map(link).into()
+    }
+
+    fn runs(links: &[(CellInfo, Scenario)]) -> Vec<Run<'_>> {
+        links.iter().map(|(cell, scenario)| Run { cell, scenario, seed: 1 }).collect()
+    }
+
+    fn record(run: &Run<'_>, policy: Box<dyn crate::control::policy::Policy>) -> CellRecord {
+        simulate_guarded(run.cell, run.scenario, ("guest", policy), run.seed, &mut ()).unwrap()
+    }
+
+    /// At 16 ms and every 128 ms from then on: 8, 16 and 12 questions. With two at once the third link begins when the first
+    /// has ended, after 8 calls, and asks in calls 9 to 20; the second has ended after 16.
+    #[test]
+    fn a_call_has_a_question_of_every_run_under_way() {
+        let links = links();
+        for (at_once, calls) in [(3, 16), (2, 20), (1, 36), (0, 36)] {
+            let mut heard: Vec<Vec<(usize, u64)>> = Vec::new();
+            run(&runs(&links), "guest", PERIOD, at_once, |questions| {
+                heard.push(questions.iter().map(|q| (q.run, q.at.as_nanos() / 1_000_000)).collect());
+                Ok::<_, ()>(vec![Some(0); questions.len()])
+            })
+            .unwrap();
+            assert_eq!(heard.len(), calls, "{at_once} at once");
+            let of = |run: usize| heard.iter().flatten().filter(move |q| q.0 == run).map(|q| q.1);
+            for (run, n) in [(0, 8), (1, 16), (2, 12)] {
+                assert_eq!(of(run).collect::<Vec<_>>(), (0..n).map(|i| 16 + 128 * i).collect::<Vec<_>>());
+            }
+            if at_once == 2 {
+                let ids: Vec<Vec<_>> = heard.iter().map(|call| call.iter().map(|q| q.0).collect()).collect();
+                assert!(ids[..8].iter().all(|ids| *ids == [0, 1]), "{ids:?}");
+                assert!(ids[8..16].iter().all(|ids| *ids == [1, 2]), "{ids:?}");
+                assert!(ids[16..].iter().all(|ids| *ids == [2]), "{ids:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_depend_on_the_answers_alone() {
+        let links = links();
+        let made = |at_once| {
+            run(&runs(&links), "guest", PERIOD, at_once, |questions| {
+                let answer =
+                    |q: &Question| Some((q.at.as_nanos() / 100_000_000 + q.run as u64) as usize % 44);
+                Ok::<_, ()>(questions.iter().map(answer).collect())
+            })
+            .unwrap()
+        };
+        let all = made(3);
+        assert_eq!((made(1), made(2)), (all.clone(), all));
+    }
+
+    /// The default is what DualPI2 does, another setting what it does when it is held, and no opinion leaves the guard alone.
+    #[test]
+    fn answers_are_followed() {
+        let links = links();
+        let runs = runs(&links);
+        let constant =
+            |answer: Answer| run(&runs, "guest", PERIOD, 3, |q| Ok::<_, ()>(vec![answer; q.len()])).unwrap();
+        let plain =
+            |r: &CellRecord| (r.delay_percentiles_ms.clone(), r.run.flows.clone(), r.run.queues.clone());
+        for (i, record) in constant(Some(0)).iter().enumerate() {
+            let baseline = simulate(runs[i].cell, runs[i].scenario, &Policy::DualPi2, 1).unwrap();
+            assert_eq!(plain(record), plain(&baseline));
+            assert_eq!((&*record.policy, &*record.run.policy), ("guest", "guest"));
+            assert!(record.run.fallback_share.unwrap() < 0.01, "{:?}", record.run.fallback_share);
+        }
+        let other = constant(Some(6));
+        for (run, record) in runs.iter().zip(&other) {
+            assert_eq!(*record, self::record(run, Box::new(Frozen(candidate_knobs()[6]))));
+        }
+        assert_ne!(plain(&other[1]), plain(&constant(Some(0))[1]));
+        assert!(constant(None).iter().all(|r| r.run.fallback_share == Some(1.0)));
+    }
+
+    /// At the third call, which is before any of the runs has ended; all threads are gone when the error is there.
+    #[test]
+    fn a_failure_ends_all_runs() {
+        let links = links();
+        let failing = |third: fn(usize) -> Result<Vec<Answer>, &'static str>| {
+            let mut calls = 0;
+            let outcome = run(&runs(&links), "guest", PERIOD, 3, |questions| {
+                calls += 1;
+                if calls < 3 { Ok(vec![Some(0); questions.len()]) } else { third(questions.len()) }
+            });
+            assert_eq!(calls, 3);
+            outcome.unwrap_err().to_string()
+        };
+        assert_eq!(failing(|_| Err("out of memory")), "out of memory");
+        assert_eq!(failing(|n| Ok(vec![None; n - 1])), "2 answers to 3 questions");
+        assert_eq!(failing(|n| Ok(vec![Some(44); n])), "there is no candidate 44");
+    }
+
+    #[test]
+    fn candidates_are_those_of_the_shipped_model() {
+        let model = ModelFile::open(None, &Schema::embedded(), None).unwrap();
+        assert_eq!(candidate_knobs(), model.card.candidates);
+        assert_eq!(model.card.period, PERIOD);
+    }
+}
