@@ -90,7 +90,7 @@ wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) cd bindings/python && ../../target/venv-wheel/bin/maturin build -q --out ../../target/wheels
 
 wheel-test: wheel ## the tests of the package, against the wheel, and of the gates of training
-	@$(ENV) python3 -m venv target/venv-gym && target/venv-gym/bin/pip install -q gymnasium numpy pytest
+	@$(ENV) python3 -m venv target/venv-gym && target/venv-gym/bin/pip install -q gymnasium numpy pytest "onnxruntime==1.31.1"
 	@$(ENV) target/venv-gym/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 	@$(ENV) cd target && venv-gym/bin/python -m pytest -q ../bindings/python/tests ../models/train/tests
 
