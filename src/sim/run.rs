@@ -411,4 +411,27 @@ mod tests {
         }
         assert!(ends.windows(2).all(|p| p[0] < p[1]));
     }
+
+    /// Counts windows and has enough after so many.
+    struct Enough(usize, usize);
+
+    impl WindowSink for Enough {
+        fn window(&mut self, _: &TelemetryWindow, _: &Knobs) {
+            self.0 += 1;
+        }
+
+        fn goes_on(&self) -> bool {
+            self.0 < self.1
+        }
+    }
+
+    /// 4 s are 250 windows of 16 ms; one more ends where the measured time begins, since 1 s is 62.5 of them.
+    #[test]
+    fn a_sink_may_end_a_run_before_anything_is_measured() {
+        for (most, seen) in [(3, 3), (251, 251), (1000, 251)] {
+            let mut sink = Enough(0, most);
+            run_detailed(&scenario("rate = \"40Mbit\""), &Policy::DualPi2, 1, &mut sink).unwrap();
+            assert_eq!(sink.0, seen);
+        }
+    }
 }
