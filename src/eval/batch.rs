@@ -84,10 +84,14 @@ impl<E: fmt::Display> fmt::Display for BatchError<E> {
 
 impl<E: error::Error> error::Error for BatchError<E> {}
 
+/// Boxed, since it is much larger than a question.
+type Outcome = Box<Result<CellRecord, SimulateError>>;
+
 /// What a run's thread has to say.
 enum Event {
     Asks(Question),
-    Ended(usize, Option<Result<CellRecord, SimulateError>>),
+    /// Without an outcome if its thread panicked.
+    Ended(usize, Option<Outcome>),
 }
 
 /// Ends a run early when nobody wants it any more.
@@ -105,12 +109,12 @@ impl WindowSink for Until<'_> {
 struct Seat {
     run: usize,
     events: mpsc::Sender<Event>,
-    outcome: Option<Result<CellRecord, SimulateError>>,
+    outcome: Option<Outcome>,
 }
 
 impl Seat {
     fn leave(mut self, outcome: Result<CellRecord, SimulateError>) {
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
     }
 }
 
@@ -138,7 +142,7 @@ pub fn run<E>(
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let (events, heard) = mpsc::channel();
-        let begin = |run: usize| {
+        let start = |run: usize| {
             let (answer, answers) = mpsc::channel();
             let seat = Seat { run, events: events.clone(), outcome: None };
             let ask = asking(run, events.clone(), answers);
@@ -152,7 +156,7 @@ pub fn run<E>(
             thread::Builder::new().spawn_scoped(scope, body).map(|_| answer)
         };
         let mut desk = Desk { waiting: Vec::new(), answers: runs.iter().map(|_| None).collect() };
-        let outcome = desk.serve(runs, candidates.len(), at_once, &heard, begin, &mut choose);
+        let outcome = desk.serve(runs, candidates.len(), at_once, &heard, start, &mut choose);
         // Those that are at work see it at their next window, those that wait hear that there is no answer.
         over.store(outcome.is_err(), Ordering::Release);
         drop(desk);
@@ -187,13 +191,13 @@ impl Desk {
         candidates: usize,
         at_once: usize,
         heard: &mpsc::Receiver<Event>,
-        begin: impl Fn(usize) -> io::Result<mpsc::Sender<Answer>>,
+        start: impl Fn(usize) -> io::Result<mpsc::Sender<Answer>>,
         choose: &mut impl FnMut(&[Question]) -> Result<Vec<Answer>, E>,
     ) -> Result<Vec<CellRecord>, BatchError<E>> {
         let mut records: Vec<Option<CellRecord>> = runs.iter().map(|_| None).collect();
         let (mut begun, mut at_work) = (0, 0);
         while begun < runs.len().min(at_once.max(1)) {
-            self.answers[begun] = Some(begin(begun).map_err(BatchError::Thread)?);
+            self.answers[begun] = Some(start(begun).map_err(BatchError::Thread)?);
             (begun, at_work) = (begun + 1, at_work + 1);
         }
         while at_work > 0 {
@@ -205,10 +209,10 @@ impl Desk {
                         let Run { cell, seed, .. } = runs[run];
                         format!("{} {}, seed {seed}", cell.grid, cell.name)
                     };
-                    let record = outcome.ok_or(BatchError::Panic)?;
+                    let record = *outcome.ok_or(BatchError::Panic)?;
                     records[run] = Some(record.map_err(|error| BatchError::Unit { unit: unit(), error })?);
                     if begun < runs.len() {
-                        self.answers[begun] = Some(begin(begun).map_err(BatchError::Thread)?);
+                        self.answers[begun] = Some(start(begun).map_err(BatchError::Thread)?);
                         (begun, at_work) = (begun + 1, at_work + 1);
                     }
                 }
@@ -325,8 +329,7 @@ mod tests {
         let runs = runs(&links);
         let constant =
             |answer: Answer| run(&runs, "guest", PERIOD, 3, |q| Ok::<_, ()>(vec![answer; q.len()])).unwrap();
-        let plain =
-            |r: &CellRecord| (r.delay_percentiles_ms.clone(), r.run.flows.clone(), r.run.queues.clone());
+        let plain = |r: &CellRecord| (r.delay_percentiles_ms.clone(), r.run.flows.clone(), r.run.queues);
         for (i, record) in constant(Some(0)).iter().enumerate() {
             let baseline = simulate(runs[i].cell, runs[i].scenario, &Policy::DualPi2, 1).unwrap();
             assert_eq!(plain(record), plain(&baseline));

@@ -183,7 +183,7 @@ fn asked(py: Python<'_>, choose: &Py<PyAny>, questions: &[batch::Question]) -> P
     let width = questions.first().map_or(0, |q| q.features.len());
     let features: Vec<f32> = questions.iter().flat_map(|q| &q.features).copied().collect();
     let numbers = |of: fn(&batch::Question) -> usize| {
-        let numbers: Vec<i64> = questions.iter().map(|q| of(q) as i64).collect();
+        let numbers: Vec<i64> = questions.iter().map(|q| of(q).cast_signed() as i64).collect();
         PyArray1::from_vec(py, numbers)
     };
     let times: Vec<f64> = questions.iter().map(|q| q.at.since(Instant::ZERO).as_secs_f64()).collect();
