@@ -46,7 +46,7 @@ def closed_loop(
     the longest first, and up to ``at_once`` are under way; when one ends the next begins. ``choose(ids, features, current,
     time_s)`` is called from this thread whenever all that are under way have come to a choice, which is after the first
     window and every ``period_s`` from then on. It has them all, in rising order of id: a run that is missing from a call has
-    ended. What it returns, integers (n,), are indices of :data:`l4sd_gym.rules.CANDIDATES`; a negative one is no opinion,
+    ended. Calls are fewest when ``at_once`` divides the number of runs, which is cells times ``seeds``. What it returns, integers (n,), are indices of :data:`l4sd_gym.rules.CANDIDATES`; a negative one is no opinion,
     and the guard returns to RFC 9332's constants then, as it does when a model finds a link unfamiliar.
 
     ``reset(ids)`` is called before the first call with these ids, for a policy that remembers. If ``choose`` has an attribute
