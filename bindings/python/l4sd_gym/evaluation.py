@@ -46,16 +46,18 @@ def closed_loop(
     the longest first, and up to ``at_once`` are under way; when one ends the next begins. ``choose(ids, features, current,
     time_s)`` is called from this thread whenever all that are under way have come to a choice, which is after the first
     window and every ``period_s`` from then on. It has them all, in rising order of id: a run that is missing from a call has
-    ended. Calls are fewest when ``at_once`` divides the number of runs, which is cells times ``seeds``. What it returns, integers (n,), are indices of :data:`l4sd_gym.rules.CANDIDATES`; a negative one is no opinion,
-    and the guard returns to RFC 9332's constants then, as it does when a model finds a link unfamiliar.
+    ended. Calls are fewest when ``at_once`` divides the number of runs, which is cells times ``seeds``. What it returns,
+    integers (n,), are indices of :data:`l4sd_gym.rules.CANDIDATES`; a negative one is no opinion, and the guard returns to
+    RFC 9332's constants then, as it does when a model finds a link unfamiliar.
 
     ``reset(ids)`` is called before the first call with these ids, for a policy that remembers. If ``choose`` has an attribute
     ``begin``, ``choose.begin(links)`` is called once before all else with grid, cell and seed of each run, by id. That is for
     books, not for choosing: a policy on a live link does not know them.
 
     ``dualpi2`` is run on all cores without the policy. Its records are kept in ``out``, in the file that ``l4sd eval --out``
-    keeps them in, and what is there is not run again; without ``out`` this process remembers those of the last plans. Runs of
-    the policy are not kept. What ``choose`` raises ends all runs and comes through. Raises ValueError for what makes no sense.
+    keeps them in, and what is there is not run again (records of another build are refused); without ``out`` this process
+    remembers those of the last plans. Runs of the policy are not kept. What ``choose`` raises ends all runs and comes
+    through. Raises ValueError for what makes no sense.
     """
     if at_once < 1:
         raise ValueError(f"at_once = {at_once} is not 1 or more")
