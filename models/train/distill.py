@@ -21,6 +21,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parent))
 import context
 import histories
+import networks
 import student
 import teacher
 import trees
@@ -43,35 +44,23 @@ def answers_of(net, data, device, batch=128):
 
 
 def fit(net, features, own, taught, args, device):
-    """`own` and `taught` are value and chance of the oracle and of the teacher, or None for no teacher."""
+    """`own` and `taught` are value and chance of the oracle and of the teacher, or None for no teacher; returns the mean loss at the end."""
     x = torch.as_tensor(features).to(device)
     oracle = student.targets(*own, args.penalty, device)
-    steps = args.epochs * (len(x) // student.BATCH)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=steps + 1, pct_start=0.15)
     if taught is not None:
         told = student.targets(*taught, args.penalty, device)
         gain = torch.as_tensor(values.gain(*taught).astype(np.float32)).to(device)
-    net.train()
-    losses = []
-    for _ in range(args.epochs):
-        for at in torch.randperm(len(x), device=device).split(student.BATCH):
-            if len(at) < student.BATCH:
-                continue
-            val, logit = net.heads(x[at])
-            loss = (1 - args.share) * student.loss_of(val, logit, *(a[at] for a in oracle))
-            if taught is not None:
-                score = torch.sigmoid(logit) * val.clamp(max=0) + val.clamp(min=0)
-                divergence = F.kl_div(torch.log_softmax(-score / student.TAU, -1), torch.log_softmax(-gain[at] / student.TAU, -1), reduction="batchmean", log_target=True)
-                loss = loss + args.share * (student.loss_of(val, logit, *(a[at] for a in told)) + args.kl * divergence)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach())
-    net.eval()
-    return float(torch.stack(losses[-max(len(losses) // 100, 1) :]).mean())
+
+    def loss_at(at):
+        val, logit = net.heads(x[at])
+        loss = (1 - args.share) * student.loss_of(val, logit, *(a[at] for a in oracle))
+        if taught is None:
+            return loss
+        own_choice, theirs = (torch.log_softmax(-score / student.TAU, -1) for score in (networks.expected(val, logit), gain[at]))
+        divergence = F.kl_div(own_choice, theirs, reduction="batchmean", log_target=True)
+        return loss + args.share * (student.loss_of(val, logit, *(a[at] for a in told)) + args.kl * divergence)
+
+    return student.optimise(net, len(x), loss_at, args, device)
 
 
 def main():

@@ -49,20 +49,18 @@ def targets(v, c, penalty, device):
     return [a.to(device) for a in (value.clamp(-3, 2), chance.clamp(0.005, 0.995), torch.as_tensor(~np.isnan(v)), cost)]
 
 
-def train(net, features, v, c, args, device):
-    """Fits `net`; returns the mean loss of the last hundredth."""
-    x = torch.as_tensor(np.asarray(features, np.float32)).to(device)
-    labels = targets(v, c, args.penalty, device)
-    steps = max(args.epochs * (len(x) // BATCH), 1)
+def optimise(net, count, loss_at, args, device):
+    """Lowers `loss_at(places)` over `args.epochs` passes through `count` states; returns the mean of the last hundredth."""
+    steps = max(args.epochs * (count // BATCH), 1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=steps + 1, pct_start=0.15)
     net.train()
     losses = []
     for _ in range(args.epochs):
-        for at in torch.randperm(len(x), device=device).split(BATCH):
-            if len(at) < BATCH and len(x) >= BATCH:
+        for at in torch.randperm(count, device=device).split(BATCH):
+            if len(at) < BATCH and count >= BATCH:
                 continue
-            loss = loss_of(*net.heads(x[at]), *(a[at] for a in labels))
+            loss = loss_at(at)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -71,6 +69,13 @@ def train(net, features, v, c, args, device):
             losses.append(loss.detach())
     net.eval()
     return float(torch.stack(losses[-max(len(losses) // 100, 1) :]).mean())
+
+
+def train(net, features, v, c, args, device):
+    """Fits `net` to labels; returns the mean loss at the end."""
+    x = torch.as_tensor(np.asarray(features, np.float32)).to(device)
+    labels = targets(v, c, args.penalty, device)
+    return optimise(net, len(x), lambda at: loss_of(*net.heads(x[at]), *(a[at] for a in labels)), args, device)
 
 
 def answers(net, x):
