@@ -350,6 +350,5 @@ def main():
         print(f"even when {even:.1f} ms are waited in each call (worked out, for a target that takes as long whatever it scores)")
 
 
-
 if __name__ == "__main__":
     main()

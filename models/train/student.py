@@ -128,7 +128,7 @@ def export(net, path, features, names, metadata, golden, judge=None):
 
 
 def load(file, names, device):
-    """The student that `student.py --save` wrote, and what came with it."""
+    """The student that `student.py --save` or distill.py wrote, and what came with it."""
     saved = torch.load(file, map_location="cpu", weights_only=False)
     net = networks.Student(saved["kind"], names, saved["net"]["reader.mean"].numpy(), 1 / saved["net"]["reader.scale"].numpy(), values.CANDIDATES, dropout=0.0)
     net.load_state_dict(saved["net"])

@@ -192,6 +192,7 @@ def expectation(net, records, data, device, goal="balanced", text=None):
     """Expected ln S and chance of what the rule takes from scratch, over the states of `data`, under a goal that the text says."""
     v, c, index = label(records, data)
     c = c[list(context.GOALS).index(goal)]
+    gain = values.gain(v, c)
     words, told = net.padded([context.neutral(goal) if text is None else text], device)
     gains = []
     for rows in np.array_split(np.arange(len(data)), -(-len(data) // 128)):
@@ -202,10 +203,9 @@ def expectation(net, records, data, device, goal="balanced", text=None):
         eligible[..., 0] = True
         state = index[rows]
         there = state >= 0
-        known = ~np.isnan(v[state[there]])
-        best = np.where(eligible[there] & known, score[there], np.inf).argmin(1)
         here = state[there]
-        gains.append(np.stack([values.gain(v, c)[here, best], c[here, best]], 1))
+        best = np.where(eligible[there] & ~np.isnan(v[here]), score[there], np.inf).argmin(1)
+        gains.append(np.stack([gain[here, best], c[here, best]], 1))
     return np.concatenate(gains).mean(0)
 
 

@@ -229,22 +229,11 @@ impl Drop for ThreadLink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aqm::stats::Snapshot;
-    use crate::telemetry::arrivals::ArrivalStats;
-    use crate::units::BitRate;
 
     const HOUR: Span = Span::from_secs(3600);
 
     fn window(id: u64) -> TelemetryWindow {
-        TelemetryWindow {
-            id,
-            end: Instant::from_millis(16 * (id + 1)),
-            span: Span::from_millis(16),
-            rate: BitRate::from_mbps(40),
-            capacity_bits: 640_000,
-            egress: Snapshot::default(),
-            arrivals: ArrivalStats::default(),
-        }
+        TelemetryWindow::quiet(id, Instant::from_millis(16 * (id + 1)))
     }
 
     /// Wants what is in force, and counts rehearsals, of which it wants so many.

@@ -36,6 +36,22 @@ pub struct TelemetryWindow {
     pub arrivals: ArrivalStats,
 }
 
+#[cfg(test)]
+impl TelemetryWindow {
+    /// A window of 16 ms at 40 Mbit/s in which nothing arrived.
+    pub(crate) fn quiet(id: u64, end: Instant) -> Self {
+        Self {
+            id,
+            end,
+            span: Span::from_millis(16),
+            rate: BitRate::from_mbps(40),
+            capacity_bits: 640_000,
+            egress: Snapshot::default(),
+            arrivals: ArrivalStats::default(),
+        }
+    }
+}
+
 /// One of the two directions of a bridge, each with its own bottleneck.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
 pub enum Direction {

@@ -83,9 +83,6 @@ impl<F: FnMut(Question<'_>) -> Result<usize, Abstention> + Send> Policy for Aske
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aqm::stats::Snapshot;
-    use crate::telemetry::arrivals::ArrivalStats;
-    use crate::units::BitRate;
 
     /// Windows of 16 ms, asked after 0, 8 and 16: number 1 is chosen, then none, then 7 that does not exist, on which it
     /// abstains as well. What was chosen last stays 1.
@@ -102,15 +99,7 @@ mod tests {
         let mut policy = Asked::new(ask, vec![Knobs::default(), short], Span::from_millis(128), &schema);
         let mut wanted = Vec::new();
         for id in 0..26 {
-            let window = TelemetryWindow {
-                id,
-                end: Instant::from_millis(16 * (id + 1)),
-                span: Span::from_millis(16),
-                rate: BitRate::from_mbps(40),
-                capacity_bits: 640_000,
-                egress: Snapshot::default(),
-                arrivals: ArrivalStats::default(),
-            };
+            let window = TelemetryWindow::quiet(id, Instant::from_millis(16 * (id + 1)));
             wanted.push(policy.decide(&window, &Knobs::default()));
         }
         drop(policy);

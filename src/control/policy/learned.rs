@@ -113,11 +113,8 @@ impl Policy for Learned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aqm::stats::Snapshot;
     use crate::control::model::ModelFile;
     use crate::control::model::fabricate::{Linear, can_run};
-    use crate::telemetry::arrivals::ArrivalStats;
-    use crate::units::BitRate;
 
     fn policy() -> Learned {
         let (file, schema) = (Linear::default().file(), Schema::embedded());
@@ -139,15 +136,7 @@ mod tests {
                 before.push(id);
             }
             end = Instant::from_nanos(16_000_000 * (id + 1) + if id == 0 { late_us * 1_000 } else { 0 });
-            let window = TelemetryWindow {
-                id,
-                end,
-                span: Span::from_millis(16),
-                rate: BitRate::from_mbps(40),
-                capacity_bits: 640_000,
-                egress: Snapshot::default(),
-                arrivals: ArrivalStats::default(),
-            };
+            let window = TelemetryWindow::quiet(id, end);
             wanted.push(policy.decide(&window, &Knobs::default()));
         }
         (before, wanted)

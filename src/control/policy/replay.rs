@@ -95,19 +95,9 @@ impl Policy for Replay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aqm::stats::Snapshot;
-    use crate::units::BitRate;
 
     fn window(ms: u64) -> TelemetryWindow {
-        TelemetryWindow {
-            id: 0,
-            end: Instant::from_millis(ms),
-            span: Span::from_millis(16),
-            rate: BitRate::from_mbps(40),
-            capacity_bits: 0,
-            egress: Snapshot::default(),
-            arrivals: crate::telemetry::arrivals::ArrivalStats::default(),
-        }
+        TelemetryWindow::quiet(0, Instant::from_millis(ms))
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
