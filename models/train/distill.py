@@ -30,13 +30,13 @@ import values
 
 def answers_of(net, data, device, batch=128):
     """The teacher's value and logit at each state of `data`, in the order of `data.states()`."""
-    words, told = net.padded([context.neutral()], device)
+    text, words = net.padded([context.neutral()], device)
     out = []
     for rows in np.array_split(np.arange(len(data)), -(-len(data) // batch)):
         steps = int(data.length[rows].max())
         f, t = (torch.as_tensor(a[rows, :steps]).to(device) for a in (data.features, data.time))
         with torch.no_grad(), torch.autocast(device.split(":")[0], torch.bfloat16, enabled=device != "cpu"):
-            hidden = net.hidden(words.expand(len(rows), -1), told.expand(len(rows), -1), f, t)
+            hidden = net.hidden(text.expand(len(rows), -1), words.expand(len(rows)), f, t)
         there = torch.arange(steps, device=device)[None] < torch.as_tensor(data.length[rows]).to(device)[:, None]
         with torch.no_grad():
             out.append([a.cpu().numpy() for a in net.answer(hidden[there])])
@@ -92,9 +92,7 @@ def main():
     names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")[: args.links]
     data = histories.load(args.histories, len(records))
-    net = teacher.load(args.teacher, args.device, args.weights)[0] if args.share > 0 else None
-    if net is not None:
-        net.backbone.settle()
+    net = teacher.load(args.teacher, args.device, args.weights)[0].settled() if args.share > 0 else None
     parts = []
     for step in range(args.dagger + 1):
         begin = time.monotonic()

@@ -1,9 +1,14 @@
+#!/usr/bin/env python3
 """What a policy with memory is trained on: episodes on train links as sequences of states, under several policies.
 
+    histories.py ORACLE_DIR OUT.npz [--model FILE] [--seed N] [--passes N]
+
+Episodes of drawn settings, or of the policy of a model file. Several of these commands at once use many cores, teacher.py reads many files.
 A sequence is one episode: features of some of its states, oldest first, .3 to 2 s apart, with the link and the times. It does not
 label; trees.labels does, by link and time.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -99,3 +104,27 @@ def gather(into, records, seed, threads, choose=None, log=sys.stderr):
     link, time, features = (np.array(a) for a in zip(*states, strict=True))
     into.add(features, link, time)
     print(f"{len(states)} states of {len(records)} links, {len(into)} sequences", file=log, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("oracle", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, help="the policy of four episodes in five; without it settings are drawn")
+    parser.add_argument("--passes", type=int, default=1)
+    parser.add_argument("--links", type=int)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    import l4sd_gym
+    import values
+
+    records = values.records(args.oracle, "train")[: args.links]
+    data = Histories(len(l4sd_gym.FEATURES))
+    for step in range(args.passes):
+        gather(data, records, 1000 * args.seed + step, args.threads, of_file(args.model) if args.model else None)
+    data.save(args.out)
+
+
+if __name__ == "__main__":
+    main()

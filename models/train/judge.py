@@ -36,14 +36,12 @@ def main():
     from l4sd_gym.evaluation import closed_loop
 
     begin = time.monotonic()
-    net = teacher.load(args.teacher, args.device, args.weights)[0]
-    net.backbone.settle()
+    net = teacher.load(args.teacher, args.device, args.weights)[0].settled()
     policy = teacher.Memory(net, args.text, args.device, args.threshold, args.hysteresis)
     args.out.mkdir(parents=True, exist_ok=True)
 
     def choose(ids, features, current, time_s):
-        for gone in set(policy.past) - set(ids.tolist()):
-            del policy.past[gone]
+        policy.only(ids)
         return policy.follow(features, current, ids, time_s)
 
     more = {"smoke": True} if args.smoke else {}

@@ -35,11 +35,14 @@ LEAST_DEVIATION = 0.05
 
 
 def loss_of(val, logit, value, chance, known, cost):
-    """Of value and logit of all candidates against the labels, and of the choice that the score implies; all (batch, candidates)."""
-    loss = 4 * F.huber_loss(val[known], value[known], delta=0.5) + F.binary_cross_entropy_with_logits(logit[known], chance[known])
+    """Of value and logit of all candidates against the labels, and of the choice that the score implies; all (batch, candidates).
+    A row of which no candidate is known does not count."""
+    count = known.sum().clamp(min=1)
+    loss = (4 * F.huber_loss(val, value, delta=0.5, reduction="none") + F.binary_cross_entropy_with_logits(logit, chance, reduction="none")).mul(known).sum() / count
     score = networks.expected(val, logit)
     policy = torch.softmax((-score / TAU).masked_fill(~known, -1e9), -1)
-    return loss + CHOICE * (policy * cost).sum(-1).mean()
+    there = known.any(-1)
+    return loss + CHOICE * (policy * cost).sum(-1).mul(there).sum() / there.sum().clamp(min=1)
 
 
 def targets(v, c, penalty, device):

@@ -10,6 +10,7 @@ time since the token before. At each state the two heads of networks.Heads answe
 """
 
 import argparse
+import copy
 import sys
 import time
 from pathlib import Path
@@ -51,30 +52,42 @@ class Teacher(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.answer = networks.Heads(width, values.CANDIDATES, 128, dropout)
 
-    def hidden(self, text, told, features, time):
-        """`text` (n, words) token numbers, `told` (n, words) which of them count, `features` (n, steps, width), `time` (n, steps)."""
+    def hidden(self, text, words, features, time):
+        """`text` (n, longest) token numbers, of which the first `words` (n,) count, `features` (n, steps, width), `time` (n, steps). States
+        follow the last word at once, so that nothing needs a mask; what is behind the last state is not read."""
         x = torch.clamp((features.float() - self.mean) * self.scale, -networks.CLIP, networks.CLIP)
         gap = torch.diff(time, dim=1, prepend=time[:, :1]).clamp(min=0)
         states = self.encoder(torch.cat([x, torch.log1p(gap)[..., None]], -1)) * self.backbone.scale
-        embeddings = torch.cat([self.backbone.embed(text), states], 1)
-        mask = torch.cat([told, torch.ones(states.shape[:2], dtype=torch.bool, device=told.device)], 1)
-        places = mask.cumsum(1).sub(1).clamp(min=0)
-        return self.norm(self.backbone(embeddings, mask.long(), places)[:, text.shape[1] :].float())
+        both = torch.cat([self.backbone.embed(text).to(states.dtype), states], 1)
+        (n, longest), steps = text.shape, features.shape[1]
+        place = torch.arange(longest + steps, device=text.device).expand(n, -1)
+        spare = (longest - words)[:, None]
+        order = torch.where(place < words[:, None], place, (place + spare).clamp(max=longest + steps - 1))
+        wide = lambda index: index[..., None].expand(-1, -1, both.shape[2])  # noqa: E731
+        seen = self.backbone(both.gather(1, wide(order)))
+        at = words[:, None] + torch.arange(steps, device=text.device)
+        return self.norm(seen.gather(1, wide(at)).float())
 
-    def forward(self, text, told, features, time):
+    def forward(self, text, words, features, time):
         """(value, logit), each (n, steps, candidates)."""
-        h = self.hidden(text, told, features, time)
+        h = self.hidden(text, words, features, time)
         value, logit = self.answer(h.flatten(0, 1))
         return value.reshape(*h.shape[:2], -1), logit.reshape(*h.shape[:2], -1)
 
     def padded(self, texts, device):
-        """Texts as numbers, padded in front, and which of them count."""
-        rows = [self.backbone.tokens(t) or [0] for t in texts]
-        longest = max(map(len, rows))
-        text, told = torch.zeros(len(rows), longest, dtype=torch.long), torch.zeros(len(rows), longest, dtype=torch.bool)
+        """Texts as numbers, and how many of them count."""
+        known = {t: self.backbone.tokens(t) or [0] for t in set(texts)}
+        rows = [known[t] for t in texts]
+        text = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         for i, row in enumerate(rows):
-            text[i, longest - len(row) :], told[i, longest - len(row) :] = torch.as_tensor(row), True
-        return text.to(device), told.to(device)
+            text[i, : len(row)] = torch.as_tensor(row)
+        return text.to(device), torch.as_tensor([len(row) for row in rows]).to(device)
+
+    def settled(self):
+        """A copy that only answers, faster."""
+        net = copy.deepcopy(self).eval()
+        net.backbone.settle()
+        return net
 
     def trained(self):
         """Names and values of all that differs from the base weights."""
@@ -86,37 +99,63 @@ class Memory:
     """The teacher as a policy of many links at once: called with states, current candidates and the links' numbers."""
 
     def __init__(self, net, text, device, threshold=THRESHOLD, hysteresis=HYSTERESIS):
-        self.net, self.device = net, device
-        self.text, self.told = net.padded([text], device)
-        self.past = {}
+        self.net, self.device = net.eval(), device
+        self.text, self.words = net.padded([text], device)
+        self.place, self.free = {}, []
         self.calls = 0
         self.threshold, self.hysteresis = threshold, hysteresis
+        width = len(net.mean)
+        self.features = torch.zeros(0, MEMORY + 1, width, dtype=torch.float16, device=device)
+        self.time = torch.zeros(0, MEMORY + 1, device=device)
+        # How many tokens of each place are kept, and the time of the newest of them.
+        self.length, self.newest = np.zeros(0, int), np.zeros(0)
+
+    def past(self, who):
+        """Times of the tokens that are kept of a link."""
+        place = self.place[who]
+        return self.time[place, : self.length[place]].tolist()
+
+    def only(self, who):
+        """Forgets all other links."""
+        for gone in set(self.place) - set(map(int, who)):
+            self.free.append(self.place.pop(gone))
+
+    def places(self, who):
+        """Rows of the links in what is remembered, new ones for new links."""
+        fresh = [w for w in map(int, who) if w not in self.place]
+        if (more := len(fresh) - len(self.free)) > 0:
+            self.free += range(len(self.length), len(self.length) + more)
+            self.features, self.time = (torch.cat([a, a.new_zeros(more, *a.shape[1:])]) for a in (self.features, self.time))
+            self.length, self.newest = (np.append(a, np.zeros(more, a.dtype)) for a in (self.length, self.newest))
+        for w in fresh:
+            self.place[w] = self.free.pop(0)
+            self.length[self.place[w]] = 0
+        return np.array([self.place[int(w)] for w in who])
 
     def answers(self, features, who, time):
         """Score and logit; remembers what is SPACING_S after what it has."""
-        rows = []
-        for x, w, t in zip(features, who, time, strict=True):
-            past = self.past.setdefault(int(w), [])
-            rows.append([*past, (t, x)][-MEMORY - 1 :])
-            if not past or t - past[-1][0] >= SPACING_S * 0.9:
-                past.append((t, np.asarray(x, np.float16)))
-                del past[:-MEMORY]
-        length = np.array([len(r) for r in rows])
-        f = np.zeros((len(rows), length.max(), features.shape[1]), np.float32)
-        at = np.zeros(f.shape[:2], np.float32)
-        for i, row in enumerate(rows):
-            at[i, : len(row)], f[i, : len(row)] = [t for t, _ in row], [x for _, x in row]
-        out = []
-        self.net.eval()
-        for part in np.array_split(np.arange(len(rows)), -(-len(rows) // 512)):
-            last = torch.as_tensor(length[part] - 1).to(self.device)
+        place = self.places(who)
+        last = self.length[place]
+        rows, at = (torch.as_tensor(a).to(self.device) for a in (place, last))
+        self.features[rows, at] = torch.as_tensor(np.asarray(features, np.float16)).to(self.device)
+        self.time[rows, at] = torch.as_tensor(np.asarray(time, np.float32)).to(self.device)
+        steps, out = int(last.max()) + 1, []
+        for part in torch.arange(len(rows), device=self.device).split(1024):
             with torch.no_grad(), torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.device != "cpu"):
-                hidden = self.net.hidden(self.text.expand(len(part), -1), self.told.expand(len(part), -1), torch.as_tensor(f[part]).to(self.device), torch.as_tensor(at[part]).to(self.device))
+                told = self.text.expand(len(part), -1), self.words.expand(len(part))
+                hidden = self.net.hidden(*told, self.features[rows[part], :steps], self.time[rows[part], :steps])
             with torch.no_grad():
-                value, logit = self.net.answer(hidden[torch.arange(len(part), device=self.device), last])
-            out.append((networks.expected(value, logit).cpu().numpy(), logit.cpu().numpy()))
+                value, logit = self.net.answer(hidden[torch.arange(len(part), device=self.device), at[part]])
+            out.append(torch.stack([networks.expected(value, logit), logit]))
+        keep = (last == 0) | (np.asarray(time) - self.newest[place] >= 0.9 * SPACING_S)
+        self.length[place[keep]] += 1
+        self.newest[place[keep]] = np.asarray(time)[keep]
+        full = place[self.length[place] > MEMORY]
+        for a in (self.features, self.time):
+            a[full] = a[full].roll(-1, 1)
+        self.length[full] -= 1
         self.calls += 1
-        return [np.concatenate(a) for a in zip(*out, strict=True)]
+        return tuple(torch.cat(out, 1).float().cpu().numpy())
 
     def follow(self, x, current, who, time):
         """As collect.episodes and l4sd_gym's judging ask."""
@@ -126,7 +165,7 @@ class Memory:
 
 
 def texts_of(net, records, mode, seed, device):
-    """TEXTS of each link, as numbers; and the goal of each, an index into context.GOALS."""
+    """TEXTS of each link, as numbers with their lengths; and the goal of each, an index into context.GOALS."""
     rng = np.random.default_rng(seed)
     goals = list(context.GOALS)
     texts, of = [], []
@@ -139,74 +178,90 @@ def texts_of(net, records, mode, seed, device):
         texts = [""] * len(texts)
     elif mode == "shuffled":
         texts = [texts[i] for i in rng.permutation(len(texts))]
-    return *net.padded(texts, device), np.array(of).reshape(len(records), TEXTS)
+    return *net.padded(texts, device), torch.tensor(of, device=device)
 
 
-def label(records, data):
-    """Value (states, candidates), the chance under each goal (goals, states, candidates); and the place of each state."""
-    places = data.states()
-    link, at = data.link[places[0]], data.time[places]
-    both = [trees.labels(records, link, at, goal.slack) for goal in context.GOALS.values()]
-    index = np.full(data.time.shape, -1)
-    index[places] = np.arange(len(link))
-    return both[0][0].astype(np.float32), np.stack([c for _, c in both]).astype(np.float32), index
+class Labels:
+    """trees.Labels under each goal, on a device: `targets` are what student.loss_of asks for, and `gain` is expected ln S."""
+
+    def __init__(self, records, penalty, device):
+        tables = [trees.Labels(records, goal.slack) for goal in context.GOALS.values()]
+        self.rows_of = tables[0].rows
+        self.targets = [torch.stack(a) for a in zip(*(student.targets(t.value, t.chance, penalty, device) for t in tables), strict=True)]
+        self.gain = torch.as_tensor(np.stack([values.gain(t.value, t.chance) for t in tables]).astype(np.float32)).to(device)
+
+    def rows(self, data):
+        """Row of each state, (sequences, steps); -1 where there is none."""
+        places = data.states()
+        row = np.full(data.time.shape, -1)
+        row[places] = self.rows_of(data.link[places[0]], data.time[places])
+        return row
+
+    def at(self, goal, row):
+        """Value, chance, known and cost, each (..., candidates); nothing is known where the row is -1."""
+        value, chance, known, cost = (a[goal, row.clamp(min=0)] for a in self.targets)
+        there = (row >= 0)[..., None]
+        return value, chance, known & there, cost * there
 
 
-def fit(net, records, data, seconds, args, device, seed):
-    """Trains until `seconds` have passed, the rate falling with them; returns (updates, mean loss of the last tenth)."""
-    v, c, index = label(records, data)
-    text, told, goal_of = texts_of(net, records, args.text, seed, device)
+def fit(net, records, labels, data, args, seed, seconds=float("inf"), updates=float("inf")):
+    """Trains until `seconds` or `updates` are over, the rate falling with them; returns (updates, mean loss of the last tenth)."""
+    device = args.device
+    text, words, goal_of = texts_of(net, records, args.text, seed, device)
     inner = [p for n, p in net.named_parameters() if p.requires_grad and n.startswith("backbone")]
     outer = [p for n, p in net.named_parameters() if p.requires_grad and not n.startswith("backbone")]
-    optimizer = torch.optim.AdamW([{"params": inner, "lr": args.rate}, {"params": outer, "lr": args.outer_rate}], weight_decay=0.05)
-    most = [g["lr"] for g in optimizer.param_groups]
+    groups = [{"params": p, "lr": torch.tensor(rate, device=device)} for p, rate in ((inner, args.rate), (outer, args.outer_rate)) if p]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.05, fused=True)
+    most = [args.rate, args.outer_rate][-len(groups) :]
     rng = np.random.default_rng(seed)
-    features, time_of = (torch.as_tensor(a).to(device) for a in (data.features, data.time))
+    features, time_of, row_of = (torch.as_tensor(a).to(device) for a in (data.features, data.time, labels.rows(data)))
+    steps = int(data.length.max())
     begin, losses = time.monotonic(), []
     net.train()
-    while (gone := (time.monotonic() - begin) / seconds) < 1:
-        for group, rate in zip(optimizer.param_groups, most, strict=True):
-            group["lr"] = rate * min(gone / 0.08 + 0.02, 0.5 + 0.5 * np.cos(np.pi * gone))
+    while (gone := max((time.monotonic() - begin) / seconds, len(losses) / updates)) < 1:
+        for group, rate in zip(groups, most, strict=True):
+            group["lr"].fill_(rate * min(gone / 0.08 + 0.02, 0.5 + 0.5 * np.cos(np.pi * gone)))
         rows = rng.choice(len(data), args.batch)
-        link, which = data.link[rows], rng.integers(TEXTS, size=len(rows))
-        line, at = link * TEXTS + which, torch.as_tensor(rows).to(device)
-        steps = int(data.length[rows].max())
-        first = text.shape[1] - int(told[line].sum(1).max())
+        line = torch.as_tensor(data.link[rows] * TEXTS + rng.integers(TEXTS, size=len(rows))).to(device)
+        at = torch.as_tensor(rows).to(device)
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=device != "cpu"):
-            hidden = net.hidden(text[line, first:], told[line, first:], features[at, :steps], time_of[at, :steps])
-        state = index[rows, :steps]
-        there = state >= 0
-        val, logit = net.answer(hidden[torch.as_tensor(there).to(device)])
-        goal = np.broadcast_to(goal_of[link, which][:, None], state.shape)[there]
-        loss = student.loss_of(val, logit, *student.targets(v[state[there]], c[goal, state[there]], args.penalty, device))
+            hidden = net.hidden(text[line], words[line], features[at, :steps], time_of[at, :steps])
+        row = row_of[at, :steps].flatten()
+        goal = goal_of[line][:, None].expand(-1, steps).flatten()
+        loss = student.loss_of(*net.answer(hidden.flatten(0, 1)), *labels.at(goal, row))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(inner + outer, 1.0)
         optimizer.step()
         losses.append(loss.detach())
+        # So that the clock is of what was done, not of what was asked for.
+        if device != "cpu" and len(losses) % 16 == 0:
+            torch.cuda.synchronize()
     net.eval()
     return len(losses), float(torch.stack(losses[-max(len(losses) // 10, 1) :]).mean())
 
 
-def expectation(net, records, data, device, goal="balanced", text=None):
-    """Expected ln S and chance of what the rule takes from scratch, over the states of `data`, under a goal that the text says."""
-    v, c, index = label(records, data)
-    c = c[list(context.GOALS).index(goal)]
-    gain = values.gain(v, c)
-    words, told = net.padded([context.neutral(goal) if text is None else text], device)
-    gains = []
-    for rows in np.array_split(np.arange(len(data)), -(-len(data) // 128)):
+def expectation(net, labels, data, device, goal="balanced", texts=None):
+    """Expected ln S and chance of what the rule takes from scratch, over the states of `data`, under a goal that the texts, one for each
+    sequence, say."""
+    which = list(context.GOALS).index(goal)
+    row_of = torch.as_tensor(labels.rows(data)).to(device)
+    text, words = net.padded(texts or [context.neutral(goal)] * len(data), device)
+    sums, count = torch.zeros(2, device=device), 0
+    for rows in np.array_split(np.arange(len(data)), -(-len(data) // 256)):
+        at = torch.as_tensor(rows).to(device)
         with torch.no_grad(), torch.autocast(device.split(":")[0], torch.bfloat16, enabled=device != "cpu"):
-            value, logit = net(words.expand(len(rows), -1), told.expand(len(rows), -1), torch.as_tensor(data.features[rows]).to(device), torch.as_tensor(data.time[rows]).to(device))
-        score = networks.expected(value.float(), logit.float()).cpu().numpy()
-        eligible = torch.sigmoid(logit.float()).cpu().numpy() >= THRESHOLD
-        eligible[..., 0] = True
-        state = index[rows]
-        there = state >= 0
-        here = state[there]
-        best = np.where(eligible[there] & ~np.isnan(v[here]), score[there], np.inf).argmin(1)
-        gains.append(np.stack([gain[here, best], c[here, best]], 1))
-    return np.concatenate(gains).mean(0)
+            hidden = net.hidden(text[at], words[at], torch.as_tensor(data.features[rows]).to(device), torch.as_tensor(data.time[rows]).to(device))
+        with torch.no_grad():
+            there = row_of[at] >= 0
+            row = row_of[at][there]
+            value, logit = net.answer(hidden[there])
+            eligible = (torch.sigmoid(logit) >= THRESHOLD) & labels.targets[2][which, row]
+            eligible[:, 0] = True
+            best = networks.expected(value, logit).masked_fill(~eligible, float("inf")).argmin(1, keepdim=True)
+            sums += torch.stack([a[which, row].gather(1, best).sum() for a in (labels.gain, labels.targets[1])])
+            count += len(row)
+    return (sums / count).cpu().numpy()
 
 
 def save(path, net, args, extra):
@@ -244,23 +299,40 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--histories", type=Path, help="take up or leave histories here")
+    parser.add_argument("--histories", type=Path, nargs="*", default=[], help="take these up; one that is not there is made and left")
     return parser
 
 
 def first_histories(records, numbers, args, width):
     """Episodes on the links of these numbers, under drawn settings and under a model file; from `--histories` if they are there."""
-    if args.histories and args.histories.exists():
-        return histories.load(args.histories, len(records))
     data = histories.Histories(width)
+    if args.histories and all(file.exists() for file in args.histories):
+        for file in args.histories:
+            data.join(histories.load(file, len(records)))
+        return data
     follow = histories.of_file(args.model) if args.model else None
     for step in range(args.passes):
         for add, choose in ((0, None), (500, follow))[: 2 if follow else 1]:
             histories.gather(data, [records[i] for i in numbers], 1000 * args.seed + add + step, args.threads, choose)
     data.link = numbers[data.link].astype(np.int32)
     if args.histories:
-        data.save(args.histories)
+        data.save(args.histories[0])
     return data
+
+
+def split(records, args):
+    """Numbers of the links to train on, and of those to look at only."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(records))
+    held = order[: round(args.held_out * len(records))]
+    return np.sort(order[len(held) :][: args.links]), held
+
+
+def build(states, args):
+    """A teacher that knows the spread of `states`, ready to be trained."""
+    net = Teacher(args.backbone, states.mean(0), np.maximum(states.std(0), student.LEAST_DEVIATION), args.weights, args.seed).to(args.device)
+    if args.device != "cpu":
+        net.backbone.hasten()
+    return net
 
 
 def main():
@@ -270,31 +342,31 @@ def main():
     torch.set_num_threads(args.threads)
     names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(records))
-    held = order[: round(args.held_out * len(records))]
-    used = np.sort(order[len(held) :][: args.links])
+    used, held = split(records, args)
     begin = time.monotonic()
     said = lambda text: print(f"{time.monotonic() - begin:5.0f} s  {text}", flush=True)  # noqa: E731
     data = first_histories(records, np.concatenate([used, held]), args, len(names))
     here = data.of_links(used)
     states = here.features[here.states()].astype(np.float32)
     said(f"{len(here)} sequences, {len(states)} states of {len(used)} links")
-    net = Teacher(args.backbone, states.mean(0), np.maximum(states.std(0), student.LEAST_DEVIATION), args.weights, args.seed).to(args.device)
+    labels = Labels(records, args.penalty, args.device)
+    net = build(states, args)
     said(f"{args.backbone}: {sum(p.numel() for p in net.parameters() if p.requires_grad)} parameters are trained")
     rounds = []
     for step in range(args.dagger + 1):
         share = args.minutes * 60 * (2 if step == args.dagger else 1) / (args.dagger + 2)
-        updates, loss = fit(net, records, here, share, args, args.device, args.seed + 100 * step)
+        updates, loss = fit(net, records, labels, here, args, args.seed + 100 * step, seconds=share)
         rounds.append({"sequences": len(here), "updates": updates, "loss": loss})
         said(f"round {step}: {updates} updates of {args.batch} sequences, loss {loss:.4f}")
+        quick = net.settled()
         if len(held):
-            gain, chance = expectation(net, records, data.of_links(held), args.device)
+            gain, chance = expectation(quick, labels, data.of_links(held), args.device)
             rounds[-1] |= {"held_out_ln_s": float(gain), "held_out_chance": float(chance)}
             said(f"round {step}: held-out links: expected S {np.exp(gain):.3f} at chance {chance:.3f}")
         save(args.out, net, args, {"rounds": rounds, "links": len(used)})
         if step < args.dagger:
             for again in range(args.dagger_passes):
-                own(here, [records[i] for i in used], used, net, args, 1000 * args.seed + 10 * step + again)
+                own(here, [records[i] for i in used], used, quick, args, 1000 * args.seed + 10 * step + again)
             said(f"round {step}: its own states: {len(here)} sequences")
     here.save(args.out.with_suffix(".npz"))
 

@@ -22,22 +22,36 @@ TREES = dict(num_leaves=31, learning_rate=0.08, min_data_in_leaf=200, feature_fr
 CLIP = 0.01
 
 
+class Labels:
+    """What candidates are worth, a row for each phase of each link, and a row for a link without phases. `slack` as in values.table.
+
+    `value` and `chance` are (rows, candidates); a chance is that of being feasible in the phase and in the next one too.
+    """
+
+    def __init__(self, records, slack=None):
+        spread = values.noise(records)
+        tables = [values.table(r, spread, slack) for r in records]
+        self.value = np.concatenate([v for v, _ in tables])
+        self.chance = np.concatenate([np.minimum(c, np.concatenate([c[1:], c[-1:]])) for _, c in tables])
+        self.count = np.array([len(v) for v, _ in tables])
+        self.first = np.cumsum(self.count) - self.count
+        self.begins = [[float(p["at"].removesuffix("ms")) / 1e3 for p in tomllib.loads(r["scenario"]).get("phase", [])] for r in records]
+
+    def rows(self, link, time):
+        """Rows of states by link and time. The first phase is the warm-up and is not judged."""
+        link, time = np.asarray(link), np.asarray(time)
+        row = self.first[link]
+        for k in np.unique(link[self.count[link] > 1]):
+            here = link == k
+            row[here] += np.clip(np.searchsorted(self.begins[k], time[here], side="right") - 2, 0, self.count[k] - 1)
+        return row
+
+
 def labels(records, link, time, slack=None):
-    """Values and chances of each state: of the phase that it is in, and feasible in the next one too. `slack` as in values.table."""
-    spread = values.noise(records)
-    tables = [values.table(r, spread, slack) for r in records]
-    begins = [[float(p["at"].removesuffix("ms")) / 1e3 for p in tomllib.loads(r["scenario"]).get("phase", [])] for r in records]
-    v, c = np.empty((2, len(link), len(values.CANDIDATES)))
-    for i, (k, t) in enumerate(zip(link, time, strict=True)):
-        tv, tc = tables[k]
-        if len(tv) == 1:
-            v[i], c[i] = tv[0], tc[0]
-            continue
-        # The first phase is the warm-up and is not judged.
-        now = max(int(np.searchsorted(begins[k], t, side="right")) - 2, 0)
-        after = min(now + 1, len(tv) - 1)
-        v[i], c[i] = tv[now], np.minimum(tc[now], tc[after])
-    return v, c
+    """Values and chances of each state: of the phase that it is in, and feasible in the next one too."""
+    table = Labels(records, slack)
+    row = table.rows(link, time)
+    return table.value[row], table.chance[row]
 
 
 def rows():

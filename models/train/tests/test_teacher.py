@@ -16,6 +16,7 @@ import context  # noqa: E402
 import distill  # noqa: E402
 import histories  # noqa: E402
 import teacher  # noqa: E402
+import trees  # noqa: E402
 import values  # noqa: E402
 from l4sd_gym import FEATURES  # noqa: E402
 
@@ -34,35 +35,35 @@ def sequence(steps: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_what_comes_later_changes_nothing_before_it(net: teacher.Teacher) -> None:
-    text, told = net.padded(["keep delay low"], "cpu")
+    text, words = net.padded(["keep delay low"], "cpu")
     f, t = sequence(6)
     changed = f.clone()
     changed[:, 4:] += 1
     with torch.no_grad():
-        a, b = (net(text, told, x, t)[0] for x in (f, changed))
+        a, b = (net(text, words, x, t)[0] for x in (f, changed))
     assert torch.equal(a[:, :4], b[:, :4])
     assert (a[:, 4:] - b[:, 4:]).abs().min() > 1e-6
 
 
 def test_history_gaps_and_words_count(net: teacher.Teacher) -> None:
     f, t = sequence(6)
-    text, told = net.padded(["keep delay low"], "cpu")
+    text, words = net.padded(["keep delay low"], "cpu")
     with torch.no_grad():
-        base = net(text, told, f, t)[0][:, -1]
+        base = net(text, words, f, t)[0][:, -1]
         earlier = f.clone()
         earlier[:, 0] += 1
-        other, other_told = net.padded(["keep throughput high"], "cpu")
-        for x in (net(text, told, earlier, t)[0], net(text, told, f, 3 * t)[0], net(other, other_told, f, t)[0]):
+        other, other_words = net.padded(["keep throughput high"], "cpu")
+        for x in (net(text, words, earlier, t)[0], net(text, words, f, 3 * t)[0], net(other, other_words, f, t)[0]):
             assert (x[:, -1] - base).abs().max() > 1e-5
 
 
-def test_words_padded_in_front_change_nothing(net: teacher.Teacher) -> None:
+def test_padding_changes_nothing(net: teacher.Teacher) -> None:
     f, t = sequence(5)
-    short, told = net.padded(["keep delay low"], "cpu")
-    both, both_told = net.padded(["keep delay low", "a satellite link with a couple of calls; keep delay low"], "cpu")
-    assert both.shape[1] > short.shape[1] and both_told[0].sum() == told.sum()
+    short, words = net.padded(["keep delay low"], "cpu")
+    both, both_words = net.padded(["keep delay low", "a satellite link with a couple of calls; keep delay low"], "cpu")
+    assert both.shape[1] > short.shape[1] and both_words[0] == words[0]
     with torch.no_grad():
-        alone, padded = net(short, told, f, t)[0], net(both[:1], both_told[:1], f, t)[0]
+        alone, padded = net(short, words, f, t)[0], net(both[:1], both_words[:1], f, t)[0]
     assert (alone - padded).abs().max() < 1e-5
 
 
@@ -81,12 +82,12 @@ def test_memory_answers_as_the_sequence_does(net: teacher.Teacher) -> None:
             f = torch.as_tensor(np.array([v for _, v in tokens]))[None]
             t = torch.as_tensor(np.array([s for s, _ in tokens]), dtype=torch.float32)[None]
             with torch.no_grad():
-                value, expected = net(memory.text, memory.told, f, t)
+                value, expected = net(memory.text, memory.words, f, t)
             assert np.abs(expected[0, -1].numpy() - logit[row]).max() < 1e-4
             if not kept[w] or now - kept[w][-1][0] >= 0.9 * teacher.SPACING_S:
                 kept[w].append((now, x[row]))
     # 40 steps from 0 s on, 25 from 1.92 s on; .72 s are 6 steps of .128 s.
-    assert (len(kept[0]), len(kept[1])) == (7, 5)
+    assert [len(memory.past(k)) for k in kept] == [len(kept[0]), len(kept[1])] == [7, 5]
     assert score.shape == (2, len(values.CANDIDATES))
 
 
@@ -95,7 +96,43 @@ def test_memory_forgets_the_oldest(net: teacher.Teacher, monkeypatch: pytest.Mon
     memory = teacher.Memory(net, "keep delay low", "cpu")
     for step in range(9):
         memory.answers(np.zeros((1, WIDTH), np.float32), np.array([7]), np.array([1.0 * step]))
-    assert [t for t, _ in memory.past[7]] == [6.0, 7.0, 8.0]
+    assert memory.past(7) == [6.0, 7.0, 8.0]
+
+
+def test_memory_knows_only_links_that_are_there(net: teacher.Teacher) -> None:
+    """A link that comes in the place of one that has gone begins without a past."""
+    memory = teacher.Memory(net, "keep delay low", "cpu")
+    x = np.random.default_rng(8).normal(size=(3, WIDTH)).astype(np.float16).astype(np.float32)
+    alone = memory.answers(x[:1], np.array([4]), np.array([0.0]))[1]
+    memory.answers(x, np.array([4, 5, 6]), np.full(3, 1.0))
+    memory.only(np.array([5, 6]))
+    assert set(memory.place) == {5, 6}
+    again = memory.answers(x, np.array([5, 9, 6])[[1, 0, 2]], np.array([0.0, 2.0, 2.0]))[1]
+    assert np.abs(again[0] - alone[0]).max() < 1e-5 and memory.past(9) == [0.0] and memory.past(5) == [1.0, 2.0]
+
+
+def test_a_row_of_labels_is_of_its_phase() -> None:
+    """Three phases, the first of which is not judged; a chance is the lesser of this phase's and the next one's."""
+    setting = list(values.CANDIDATES[5])
+
+    def figures(delay: float) -> dict[str, object]:
+        queues = {"l": None, "c": delay, "all": delay}
+        return {"utilization": 1.0, "mean_ms": queues, "p99_ms": queues, "abs_log2_ratio": None, "mice_p95_ms": []}
+
+    phases = lambda *d: [{**figures(x), "name": n} for x, n in zip(d, ("a", "b"), strict=True)]  # noqa: E731
+    tried = [
+        {"setting": None, "seconds": 60, "seeds": 3, "figures": figures(15.0), "phases": phases(15.0, 15.0)},
+        {"setting": setting, "seconds": 60, "seeds": 3, "figures": figures(5.0), "phases": phases(5.0, 25.0)},
+    ]
+    scenario = "".join(f'[[phase]]\nname = "{n}"\nat = "{t}ms"\n' for n, t in (("warm", 0), ("a", 5000), ("b", 15000)))
+    switch = {"cell": {"grid": "switch", "bursty": False, "mice": False}, "tried": tried, "scenario": scenario}
+    plain = {"cell": {"grid": "x", "bursty": False, "mice": False}, "tried": [{**t, "phases": []} for t in tried], "scenario": ""}
+    table = trees.Labels([plain, switch, plain])
+    row = table.rows(np.array([0, 1, 1, 1, 1, 2]), np.array([99.0, 0.0, 5.0, 14.9, 15.0, 0.0]))
+    assert row.tolist() == [0, 1, 1, 1, 2, 3]
+    # C of 5 ms for 15 has room, C of 25 ms has not; utilisation is one margin from its bound, Phi(1 / .6).
+    assert table.value[1, 5] < -1 and table.value[2, 5] > 0.4
+    assert np.isclose(table.chance[0, 5], 0.95221, atol=1e-5) and table.chance[1, 5] < 0.01 and table.chance[2, 5] < 0.01
 
 
 def test_histories_lose_no_state_and_keep_time_order() -> None:
@@ -126,9 +163,9 @@ def test_weights_come_back_as_they_were(net: teacher.Teacher, tmp_path: Path) ->
     teacher.save(file, net, Args, {})
     again = teacher.load(file, "cpu")[0]
     f, t = sequence(4)
-    text, told = net.padded([context.neutral()], "cpu")
+    text, words = net.padded([context.neutral()], "cpu")
     with torch.no_grad():
-        a, b = (n(text, told, f, t)[0] for n in (net, again))
+        a, b = (n(text, words, f, t)[0] for n in (net, again))
     # Trained weights of the backbone are kept in bfloat16: 8 bits.
     assert 0 <= (a - b).abs().max() < 0.05
 
@@ -139,9 +176,9 @@ def test_the_teacher_answers_all_states_at_once_as_one_by_one(net: teacher.Teach
     x = rng.normal(size=(30, WIDTH)).astype(np.float32)
     data.add(x, np.repeat([0, 1], [20, 10]), np.concatenate([np.arange(20), np.arange(10)]).astype(np.float32))
     value, logit = distill.answers_of(net, data, "cpu", batch=2)
-    text, told = net.padded([context.neutral()], "cpu")
+    text, words = net.padded([context.neutral()], "cpu")
     with torch.no_grad():
-        alone = net(text, told, torch.as_tensor(data.features[1:, :10]), torch.as_tensor(data.time[1:, :10]))[1][0].numpy()
+        alone = net(text, words, torch.as_tensor(data.features[1:, :10]), torch.as_tensor(data.time[1:, :10]))[1][0].numpy()
     assert value.shape == (30, len(values.CANDIDATES))
     assert np.abs(logit[20:] - alone).max() < 1e-4
 
