@@ -73,6 +73,7 @@ def train(args):
     from l4sd_gym import FEATURES
 
     torch.set_num_threads(args.threads)
+    torch._dynamo.config.recompile_limit = 64
     wanted = [(arm, share, seed) for seed in args.seeds for share in args.shares for arm in args.arms]
     part, parts = map(int, args.part.split("/"))
     done = {key(run) for run in lines([args.out])}
@@ -100,8 +101,6 @@ def train(args):
         with args.out.open("a") as file:
             file.write(json.dumps(run) + "\n")
         print(arm, share, seed, f"{updates} updates, {run['seconds']} s, loss {loss:.4f}, held-out S {np.exp(run['judged']['score'][0]):.3f} at chance {run['judged']['score'][1]:.3f}", flush=True)
-        del net
-        torch._dynamo.reset()
 
 
 def cost(pair, penalty):

@@ -106,9 +106,19 @@ class Backbone(nn.Module):
             layer.compile(dynamic=False)
 
     @property
+    def inside(self):
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
     def layers(self):
-        return (self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model).layers
+        return self.inside.layers
 
     def forward(self, embeddings):
         """Hidden states of sequences (n, places, width) without gaps; what comes after a place does not count for it."""
-        return self.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        model = self.inside
+        places = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+        turns = model.rotary_emb(embeddings, position_ids=places)
+        # The model's own forward makes a mask when it is recorded, and only then; without one attention is causal.
+        for layer in model.layers:
+            embeddings = layer(embeddings, attention_mask=None, position_ids=places, position_embeddings=turns, use_cache=False)
+        return model.norm(embeddings)

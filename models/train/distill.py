@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The teacher's answers put into a student that reads one state: what ships.
 
-    distill.py ORACLE_DIR TEACHER.pt OUT.pt --histories FILE.npz [--share W] [--dagger N]
+    distill.py ORACLE_DIR TEACHER.pt OUT.pt --histories FILE.npz... [--share W] [--dagger N]
 
 The loss is that of student.py, with the teacher's value and chance as labels in a share W and the oracle's in the rest, and the divergence
 of the student's choice from the teacher's, softmax(-score / TAU) each, on states of drawn settings, of other policies, of the teacher
@@ -68,7 +68,7 @@ def main():
     parser.add_argument("oracle", type=Path)
     parser.add_argument("teacher", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--histories", type=Path, required=True)
+    parser.add_argument("--histories", type=Path, nargs="+", required=True)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--kind", default="transformer")
     parser.add_argument("--share", type=float, default=0.7)
@@ -91,7 +91,9 @@ def main():
     torch.set_num_threads(args.threads)
     names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")[: args.links]
-    data = histories.load(args.histories, len(records))
+    data = histories.Histories(len(names))
+    for file in args.histories:
+        data.join(histories.load(file, len(records)))
     net = teacher.load(args.teacher, args.device, args.weights)[0].settled() if args.share > 0 else None
     parts = []
     for step in range(args.dagger + 1):

@@ -6,15 +6,19 @@
     models/train/gates.py G3 ORACLE_DIR TREES_DIR STUDENT_DIR [--before DIR --after DIR]
     models/train/gates.py G4 EVAL_DIR                       the grid switch, phase by phase
     models/train/gates.py G5 PAIRS.json                     simulator and real traffic
+    models/train/gates.py G6 TEACHER_DIR STUDENT_DIR        the teacher against a student without a language model
+    models/train/gates.py G7 TEACHER_DIR STUDENT_DIR [--before DIR --after DIR]
+                                                            what distillation keeps of the teacher
 
 ORACLE_DIR is that of models/train/oracle.sh (results-SPLIT.json.gz, oracle-SPLIT.jsonl.gz), the others are --out of `l4sd eval`:
-results.json or cells.csv, and records.jsonl for figures by seed. Links are paired by grid and name. Where all sides hold
+results.json or cells.csv, and records.jsonl for figures by seed, or the one results file that judge.py leaves, gzipped or not. Links are paired by grid and name. Where all sides hold
 figures by seed, the bootstrap is over links, then seeds; else over links. G5 reads a list of objects with link, sim_s, live_s
 and, if known, live_lo and live_hi: S of the model against DualPI2 on a link, simulated and live.
 """
 
 import argparse
 import csv
+import gzip
 import json
 import math
 import sys
@@ -30,6 +34,7 @@ from l4sd_gym.rules import judge
 IDENTIFIED = 0.45
 STUDENT = 0.60
 SWITCH = 0.90
+DISTILLED = 0.90
 FEASIBLE_POINTS = 5
 PAIRS, AGREE, LIVE_SHARE = 12, 10, 0.5
 DRAWS = 10_000
@@ -136,9 +141,10 @@ def by_seed(folder, policy):
 def by_link(folder, policy):
     """Links of cells.csv or results.json, without seeds."""
     rows = []
-    for path in (folder / "results.json", folder / "cells.csv"):
+    for path in (folder,) if folder.is_file() else (folder / "results.json", folder / "cells.csv"):
         if path.exists():
-            rows = json.loads(path.read_text())["cells"] if path.suffix == ".json" else list(csv.DictReader(path.read_text().splitlines()))
+            text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
+            rows = list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else json.loads(text)["cells"]
             break
     else:
         sys.exit(f"{folder}: there is neither results.json nor cells.csv; l4sd eval --out {folder} writes them")
@@ -231,12 +237,31 @@ def gate_student(args):
     yield got[0] >= STUDENT, f"G3 {show(got)} of the oracle's log gain, at least {STUDENT}; {len(oracle)} links, over {level(oracle, student)}"
     ratio = bootstrap([student, trees], lambda a, b: np.exp(a - b))
     yield ratio[2] < 1, f"G3 S {show(ratio)} of the trees', below 1 with its interval; over {level(student, trees)}"
+    yield from by_grid(args, "G3")
+
+
+def by_grid(args, gate):
+    """RL makes no grid worse, where --before and --after are given."""
     if args.before and args.after:
         before, after = paired(links_of(args.before, args.policy), links_of(args.after, args.policy))
         for grid in dict.fromkeys(l.grid for l in before):
             pair = [[l for l in side if l.grid == grid] for side in (after, before)]
             change = bootstrap(pair, lambda a, b: np.exp(a - b))
-            yield math.log(change[0]) <= WORSE, f"G3 {grid}: S after RL {show(change)} of that before, at most {math.exp(WORSE):.2f}"
+            yield math.log(change[0]) <= WORSE, f"{gate} {grid}: S after RL {show(change)} of that before, at most {math.exp(WORSE):.2f}"
+
+
+def gate_teacher(args):
+    teacher, student = paired(links_of(args.folders[0], "teacher"), links_of(args.folders[1], args.policy))
+    ratio = bootstrap([teacher, student], lambda a, b: np.exp(a - b))
+    s = [math.exp(np.mean([l.mean for l in side])) for side in (teacher, student)]
+    yield ratio[2] < 1, f"G6 S of the teacher {show(ratio)} of the student's ({s[0]:.3f}, {s[1]:.3f}), below 1 with its interval; {len(teacher)} links, over {level(teacher, student)}"
+
+
+def gate_distilled(args):
+    teacher, student = paired(links_of(args.folders[0], "teacher"), links_of(args.folders[1], args.policy))
+    got = bootstrap([student, teacher], share)
+    yield got[0] >= DISTILLED, f"G7 {show(got)} of the teacher's log gain, at least {DISTILLED:.2f}; {len(teacher)} links, over {level(teacher, student)}"
+    yield from by_grid(args, "G7")
 
 
 def gate_switch(args):
@@ -294,6 +319,8 @@ GATES = {
     "G3": (gate_student, 3),
     "G4": (gate_switch, 1),
     "G5": (gate_real, 1),
+    "G6": (gate_teacher, 2),
+    "G7": (gate_distilled, 2),
 }
 
 
@@ -303,8 +330,8 @@ def main(argv=None):
     parser.add_argument("folders", type=Path, nargs="+", metavar="PATH")
     parser.add_argument("--split", default="dev", choices=["train", "dev", "test"])
     parser.add_argument("--policy", default="model", help="as result rows name it")
-    parser.add_argument("--before", type=Path, help="G3: evaluation before RL")
-    parser.add_argument("--after", type=Path, help="G3: evaluation after RL")
+    parser.add_argument("--before", type=Path, help="G3, G7: evaluation before RL")
+    parser.add_argument("--after", type=Path, help="G3, G7: evaluation after RL")
     args = parser.parse_args(argv)
     gate, paths = GATES[args.gate]
     if len(args.folders) != paths:

@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--at-once", type=int, default=512)
-    parser.add_argument("--text", default=context.neutral())
+    parser.add_argument("--text", help="what it reads; the goal of the score alone, or nothing if it was trained without texts")
     parser.add_argument("--threshold", type=float, default=teacher.THRESHOLD)
     parser.add_argument("--hysteresis", type=float, default=teacher.HYSTERESIS)
     parser.add_argument("--device", default="cpu")
@@ -36,8 +36,9 @@ def main():
     from l4sd_gym.evaluation import closed_loop
 
     begin = time.monotonic()
-    net = teacher.load(args.teacher, args.device, args.weights)[0].settled()
-    policy = teacher.Memory(net, args.text, args.device, args.threshold, args.hysteresis)
+    net, saved = teacher.load(args.teacher, args.device, args.weights)
+    text = args.text if args.text is not None else "" if saved["text"] == "none" else context.neutral()
+    policy = teacher.Memory(net.settled(), text, args.device, args.threshold, args.hysteresis)
     args.out.mkdir(parents=True, exist_ok=True)
 
     def choose(ids, features, current, time_s):

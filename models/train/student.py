@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import collect
 import networks
 import onnx_file
+import replay
 import trees
 import values
 
@@ -55,21 +56,17 @@ def targets(v, c, penalty, device):
 def optimise(net, count, loss_at, args, device):
     """Lowers `loss_at(places)` over `args.epochs` passes through `count` states; returns the mean of the last hundredth."""
     steps = max(args.epochs * (count // BATCH), 1)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=steps + 1, pct_start=0.15)
+    optimizer = replay.adamw([(list(net.parameters()), args.rate)], device)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=steps + 1, pct_start=0.15, cycle_momentum=False)
+    step = replay.Step(loss_at, optimizer)
     net.train()
     losses = []
     for _ in range(args.epochs):
         for at in torch.randperm(count, device=device).split(BATCH):
             if len(at) < BATCH and count >= BATCH:
                 continue
-            loss = loss_at(at)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
+            losses.append(step(at))
             schedule.step()
-            losses.append(loss.detach())
     net.eval()
     return float(torch.stack(losses[-max(len(losses) // 100, 1) :]).mean())
 

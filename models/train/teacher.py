@@ -24,6 +24,7 @@ import backbone
 import context
 import histories
 import networks
+import replay
 import student
 import trees
 import values
@@ -210,30 +211,28 @@ def fit(net, records, labels, data, args, seed, seconds=float("inf"), updates=fl
     text, words, goal_of = texts_of(net, records, args.text, seed, device)
     inner = [p for n, p in net.named_parameters() if p.requires_grad and n.startswith("backbone")]
     outer = [p for n, p in net.named_parameters() if p.requires_grad and not n.startswith("backbone")]
-    groups = [{"params": p, "lr": torch.tensor(rate, device=device)} for p, rate in ((inner, args.rate), (outer, args.outer_rate)) if p]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.05, fused=True)
-    most = [args.rate, args.outer_rate][-len(groups) :]
+    optimizer = replay.adamw([(inner, args.rate), (outer, args.outer_rate)], device)
+    most = [g["lr"].item() for g in optimizer.param_groups]
     rng = np.random.default_rng(seed)
     features, time_of, row_of = (torch.as_tensor(a).to(device) for a in (data.features, data.time, labels.rows(data)))
     steps = int(data.length.max())
-    begin, losses = time.monotonic(), []
-    net.train()
-    while (gone := max((time.monotonic() - begin) / seconds, len(losses) / updates)) < 1:
-        for group, rate in zip(groups, most, strict=True):
-            group["lr"].fill_(rate * min(gone / 0.08 + 0.02, 0.5 + 0.5 * np.cos(np.pi * gone)))
-        rows = rng.choice(len(data), args.batch)
-        line = torch.as_tensor(data.link[rows] * TEXTS + rng.integers(TEXTS, size=len(rows))).to(device)
-        at = torch.as_tensor(rows).to(device)
-        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=device != "cpu"):
+
+    def loss_at(line, at):
+        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=device != "cpu", cache_enabled=False):
             hidden = net.hidden(text[line], words[line], features[at, :steps], time_of[at, :steps])
         row = row_of[at, :steps].flatten()
         goal = goal_of[line][:, None].expand(-1, steps).flatten()
-        loss = student.loss_of(*net.answer(hidden.flatten(0, 1)), *labels.at(goal, row))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(inner + outer, 1.0)
-        optimizer.step()
-        losses.append(loss.detach())
+        return student.loss_of(*net.answer(hidden.flatten(0, 1)), *labels.at(goal, row))
+
+    step = replay.Step(loss_at, optimizer)
+    begin, losses = time.monotonic(), []
+    net.train()
+    while (gone := max((time.monotonic() - begin) / seconds, len(losses) / updates)) < 1:
+        for group, rate in zip(optimizer.param_groups, most, strict=True):
+            group["lr"].fill_(rate * min(gone / 0.08 + 0.02, 0.5 + 0.5 * np.cos(np.pi * gone)))
+        rows = rng.choice(len(data), args.batch)
+        line = data.link[rows] * TEXTS + rng.integers(TEXTS, size=len(rows))
+        losses.append(step(*(torch.as_tensor(a.astype(np.int64)).to(device) for a in (line, rows))))
         # So that the clock is of what was done, not of what was asked for.
         if device != "cpu" and len(losses) % 16 == 0:
             torch.cuda.synchronize()

@@ -156,6 +156,32 @@ def test_g5_wants_the_sign_and_half_of_the_gain(tmp_path, capsys):
     assert run(capsys, "G5", pairs(tmp_path / "d.json", lambda _: 0.5, n=11))[0] == 1, "eleven links are too few"
 
 
+def judged(path, scores):
+    """The one file that judge.py leaves."""
+    cells = [{"grid": "rtt", "cell": c, "policy": "teacher", "s_score": s} for c, s in zip("abcd", scores)]
+    path.write_bytes(gzip.compress(json.dumps({"cells": cells}).encode()))
+    return path
+
+
+def test_g6_wants_the_teacher_below_the_student(tmp_path, capsys):
+    student = evaluation(tmp_path / "student", [0.5] * 4)
+    code, lines = run(capsys, "G6", judged(tmp_path / "good.json.gz", [0.4] * 4), student)
+    assert (code, lines) == (0, ["G6 PASS S of the teacher 0.800 (0.800 to 0.800) of the student's (0.400, 0.500), below 1 with its interval; 4 links, over links"])
+    code, lines = run(capsys, "G6", judged(tmp_path / "noisy.json.gz", [0.3, 0.3, 0.6, 0.6]), student)
+    assert code == 1 and lines[0].startswith("G6 FAIL S of the teacher 0.849 (0.6"), "better on the mean, not with its interval"
+
+
+def test_g7_wants_nine_tenths_of_the_teachers_gain_and_no_grid_worse(tmp_path, capsys):
+    teacher = judged(tmp_path / "teacher.json.gz", [0.4] * 4)
+    # ln .43 / ln .4 = .921, ln .45 / ln .4 = .871
+    student, less = evaluation(tmp_path / "student", [0.43] * 4), evaluation(tmp_path / "less", [0.45] * 4)
+    code, lines = run(capsys, "G7", teacher, student)
+    assert code == 0 and lines[0].startswith("G7 PASS 0.921 (0.921 to 0.921) of the teacher's log gain, at least 0.90")
+    assert run(capsys, "G7", teacher, less)[0] == 1
+    code, lines = run(capsys, "G7", teacher, student, "--before", student, "--after", less)
+    assert code == 1 and [l[:7] for l in lines] == ["G7 PASS", "G7 FAIL"]
+
+
 def test_folders_without_results_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match=r"there is neither results.json nor cells.csv"):
