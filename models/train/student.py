@@ -25,6 +25,7 @@ import onnx_file
 import replay
 import trees
 import values
+import weights_file
 
 TAU = 0.03
 CHOICE = 3.0
@@ -127,9 +128,20 @@ def export(net, path, features, names, metadata, golden, judge=None):
     return limit
 
 
+def save(path, net, kind, features, metadata, golden):
+    """Writes a student's weights with what export.py and rl.py need: some states, the metadata of its model file, golden inputs."""
+    tensors = {f"net.{n}": v for n, v in net.state_dict().items()}
+    weights_file.save(path, tensors | {"features": np.asarray(features), "golden": np.asarray(golden, np.float32)}, {"kind": kind, "metadata": metadata})
+
+
 def load(file, names, device):
     """The student that `student.py --save` or distill.py wrote, and what came with it."""
-    saved = torch.load(file, map_location="cpu", weights_only=False)
+    if weights_file.is_torch(file):
+        saved = weights_file.load_torch(file)
+    else:
+        tensors, saved = weights_file.load(file)
+        saved["net"] = {n.removeprefix("net."): v for n, v in tensors.items() if n.startswith("net.")}
+        saved |= {n: tensors[n].numpy() for n in ("features", "golden")}
     net = networks.Student(saved["kind"], names, saved["net"]["reader.mean"].numpy(), 1 / saved["net"]["reader.scale"].numpy(), values.CANDIDATES, dropout=0.0)
     net.load_state_dict(saved["net"])
     return net.to(device).eval(), saved
@@ -159,7 +171,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--states-out", type=Path, help="all states, those of the rounds too")
-    parser.add_argument("--save", type=Path, help="weights, spread and states for rl.py")
+    parser.add_argument("--save", type=Path, help="weights and states for rl.py, as safetensors")
     args = parser.parse_args()
     import l4sd_gym
 
@@ -194,7 +206,7 @@ def main():
         "seed": args.seed,
     }
     if args.save:
-        torch.save({"kind": args.kind, "net": net.state_dict(), "features": features[rng.choice(len(features), min(4000, len(features)), replace=False)], "metadata": metadata, "golden": golden}, args.save)
+        save(args.save, net, args.kind, features[rng.choice(len(features), min(4000, len(features)), replace=False)], metadata, golden)
     limit = export(net, args.out, features, names, metadata, golden)
     print(f"{args.out}: distance limit {limit:.3g}")
 

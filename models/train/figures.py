@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Figures of a run of run.py for the model card: figures.py OUT
+
+Reads OUT/run.jsonl and what the judging stages left, and writes OUT/card/figures.md and figures.json: each model file with its SHA-256, S and
+feasible share over all links and by grid, the teacher's, what each stage took. It measures nothing and picks no winner.
+"""
+
+import argparse
+import gzip
+import json
+import sys
+from pathlib import Path
+
+
+def rows(results):
+    """{policy: {grid or "overall": row}} of a results.json, against DualPI2."""
+    found = {}
+    for row in results["summary"]:
+        if row["scope"] in ("overall", "grid") and row["role"] == "baseline" and row["against"] == "dualpi2":
+            found.setdefault(row["policy"], {})[row["name"] or "overall"] = row
+    return found
+
+
+def figures(row):
+    s, share = row["s_score"], row["feasible_share"]
+    return {"cells": row["cells"], "s": s["value"], "s_lo": s["lo"], "s_hi": s["hi"], "feasible": share["value"]}
+
+
+def last(records, stage):
+    """The newest good line of each job of a stage, by the job's name."""
+    return {r["job"]: r for r in records if r["stage"] == stage and r["status"] == 0}
+
+
+def collect(out):
+    """All figures of a run as one object."""
+    records = [json.loads(line) for line in (out / "run.jsonl").read_text().splitlines()]
+    policies, floor = {}, {}
+    for name, record in last(records, "judge").items():
+        by_policy = rows(json.loads((out / "judge" / name / "results.json").read_text()))
+        file = next(w for w in record["command"].split() if w.startswith("model:")).removeprefix("model:")
+        floor = by_policy["dualpi2"]
+        policies[name] = {"file": file, "sha256": record["reads"][file], "grids": {g: figures(r) for g, r in by_policy["model"].items()}}
+    for name in last(records, "judge-teacher"):
+        with gzip.open(out / "judge-teacher" / name / "results-teacher.json.gz", "rt") as file:
+            by_policy = rows(json.load(file))
+        policies[f"{name}-teacher"] = {"file": None, "sha256": None, "grids": {g: figures(r) for g, r in by_policy["teacher"].items()}}
+    stages = {}
+    for record in records:
+        stages[f"{record['stage']} {record['job']}".strip()] = {k: record[k] for k in ("began", "seconds", "status", "seed", "host")}
+    return {"policies": policies, "dualpi2": {g: figures(r) for g, r in floor.items()}, "stages": stages}
+
+
+def text(found):
+    """Tables of `collect`."""
+    lines = ["# Figures of this run", "", "S against DualPI2 on the same links and seeds, lower is better; 95 % intervals over links, then seeds.", ""]
+    lines += ["| policy | SHA-256 | links | S | feasible % |", "|---|---|--:|--:|--:|"]
+    show = lambda name, sha, f: f"| {name} | {sha} | {f['cells']} | {f['s']:.3f} ({f['s_lo']:.3f} to {f['s_hi']:.3f}) | {100 * f['feasible']:.0f} |"  # noqa: E731
+    for name, policy in sorted(found["policies"].items()):
+        lines.append(show(name, (policy["sha256"] or "-")[:16], policy["grids"]["overall"]))
+    if found["dualpi2"]:
+        lines.append(show("DualPI2, other seeds", "-", found["dualpi2"]["overall"]))
+    grids = [g for g in found["dualpi2"] if g != "overall"]
+    if grids:
+        lines += ["", "| S, feasible % | " + " | ".join(grids) + " |", "|---|" + "--:|" * len(grids)]
+        for name, policy in [*sorted(found["policies"].items()), ("DualPI2, other seeds", {"grids": found["dualpi2"]})]:
+            cells = [policy["grids"].get(g) for g in grids]
+            lines.append(f"| {name} | " + " | ".join("not run" if f is None else f"{f['s']:.3f}, {100 * f['feasible']:.0f}" for f in cells) + " |")
+    lines += ["", "| job | began | seconds | device |", "|---|---|--:|---|"]
+    lines += [f"| {name} | {s['began']} | {s['seconds']:.0f} | {s['host']['device']}, {s['host']['threads']} threads |" for name, s in found["stages"].items() if s["status"] == 0]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    if not (args.out / "run.jsonl").exists():
+        sys.exit(f"{args.out}: there is no run.jsonl; models/train/run.py makes one")
+    found = collect(args.out)
+    folder = args.out / "card"
+    folder.mkdir(exist_ok=True)
+    (folder / "figures.json").write_text(json.dumps(found, indent=1))
+    (folder / "figures.md").write_text(text(found))
+    print(text(found), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+"""The canonical run of training, stage by stage, from nothing to a model file and its figures: run.py OUT [--tiny] [--stage NAME]...
+
+    oracle -> histories -> teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
+
+Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line in OUT/run.jsonl: command, seconds, host, and the SHA-256 of
+all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
+it left them, is not run again. What is said while a job runs is in log.txt of its folder.
+
+Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --seeds and --gpus; a process a seed,
+a GPU a process. There is no training over several GPUs or hosts.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+STAGES = ("oracle", "histories", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
+# Stages of which --gpus jobs run at a time.
+ON_GPU = ("teacher", "judge-teacher", "distill", "rl")
+# Options that say where a job runs, not what it does.
+PLACE = ("--threads", "--jobs")
+SHIPPED = ROOT / "models" / "student.onnx"
+WEIGHTS = "pt"
+TAIL = 20
+# A line of a stage that has figures, those with a point: "round 1: 30 updates, loss 0.52".
+ROUND = re.compile(r"(?:\s*\d+ s  )?(round|rollout) (\d+)[:,] (.*)")
+FIGURE = re.compile(r"([A-Za-z][\w -]*?)[ :]+(-?\d*\.\d+)")
+
+
+@dataclass
+class Job:
+    """One process of a stage. `reads` and `writes` are files, folders or patterns; `folder` is where its log goes. With `keep` it goes on from
+    what it left before, unless that was made from other inputs."""
+
+    stage: str
+    name: str
+    folder: Path
+    command: list
+    reads: list
+    writes: list
+    seed: int | None = None
+    keep: bool = False
+
+    @property
+    def title(self):
+        return f"{self.stage} {self.name}".strip()
+
+
+@dataclass
+class Sizes:
+    """What --tiny changes: arguments of each stage, by its name."""
+
+    oracle: list
+    histories: list = field(default_factory=list)
+    teacher: list = field(default_factory=list)
+    judge_teacher: list = field(default_factory=list)
+    distill: list = field(default_factory=list)
+    rl: list = field(default_factory=list)
+    judge: list = field(default_factory=list)
+
+
+def sizes(args):
+    minutes = args.minutes
+    if args.tiny:
+        return Sizes(
+            oracle=["--smoke", "--budget-s", "60", "train:1"],
+            histories=["--passes", "1"],
+            teacher=["--backbone", "tiny", "--minutes", "0.1", "--dagger", "1", "--batch", "8", "--held-out", "0.1"],
+            judge_teacher=["--smoke", "--seeds", "1", "--grid", "rfc9332"],
+            distill=["--epochs", "1", "--dagger", "1", "--dagger-passes", "1"],
+            rl=["--steps", "256", "--envs", "4", "--head-start", "1", "--seconds", "60"],
+            judge=["--smoke", "--seeds", "1"],
+        )
+    # Of the minutes that a stage may take, what it may train: the rest is for the simulation around it.
+    return Sizes(
+        oracle=["--budget-s", f"{54 * minutes:g}", "dev:1", "train:4"],
+        teacher=["--backbone", args.backbone, "--minutes", f"{minutes / 2:g}"],
+        rl=["--seconds", f"{48 * minutes:g}"],
+        judge=["--split", "dev"],
+    )
+
+
+def plan(args):
+    """Jobs of all stages in order."""
+    size, out, jobs = sizes(args), args.out, []
+    python, threads = [sys.executable], ["--threads", str(args.threads)]
+    device = ["--device", args.device]
+    weights = ["--weights", str(args.weights)] if args.weights else []
+    script = lambda name: str(HERE / name)  # noqa: E731
+
+    def add(stage, name, command, reads, writes, seed=None, keep=False):
+        folder = out / stage / name if name else out / stage
+        jobs.append(Job(stage, name, folder, [str(c) for c in command], reads, [folder / w for w in writes], seed, keep))
+        return jobs[-1].writes
+
+    if args.oracle:
+        oracle = args.oracle
+    else:
+        oracle = out / "oracle"
+        add("oracle", "", [script("oracle.sh"), "--l4sd", args.l4sd, "--out", oracle, "--jobs", str(args.threads), *size.oracle], [args.l4sd], ["oracle-train.jsonl.gz*"], keep=True)
+    links, model = oracle / "oracle-train.jsonl.gz*", args.model
+    (histories,) = add("histories", "", [*python, script("gather.py"), oracle, out / "histories" / "histories.npz", "--model", model, *size.histories, *threads], [links, model], ["histories.npz"])
+    shown = [("shipped", model)]
+    for seed in args.seeds:
+        name, seeded = f"seed-{seed}", ["--seed", str(seed), *device]
+        of = lambda stage, file, name=name: out / stage / name / file  # noqa: E731
+        taught, seen = add("teacher", name, [*python, script("teacher.py"), oracle, of("teacher", f"teacher.{WEIGHTS}"), "--histories", histories, *size.teacher, *weights, *threads, *seeded], [links, histories], [f"teacher.{WEIGHTS}", "teacher.npz"], seed)
+        add("judge-teacher", name, [*python, script("judge.py"), taught, of("judge-teacher", ""), *size.judge_teacher, *weights, *device], [taught], ["results-teacher.json.gz"], seed)
+        (pupil,) = add("distill", name, [*python, script("distill.py"), oracle, taught, of("distill", f"student.{WEIGHTS}"), "--histories", seen, *size.distill, *weights, *threads, *seeded], [links, taught, seen], [f"student.{WEIGHTS}"], seed)
+        (better,) = add("rl", name, [*python, script("rl.py"), oracle, pupil, of("rl", "rl.onnx"), *size.rl, *threads, *seeded], [links, pupil], ["rl.onnx"], seed)
+        (plain,) = add("export", f"{name}-distilled", [*python, script("export.py"), pupil, out / "export" / f"{name}-distilled" / "student.onnx"], [pupil], ["student.onnx"], seed)
+        files = {"distilled": plain, "rl": better}
+        for kind, file in list(files.items()):
+            (files[f"{kind}-int8"],) = add("export", f"{name}-{kind}-int8", [*python, script("quantize.py"), file, out / "export" / f"{name}-{kind}-int8" / "student.onnx", "--states", pupil], [file, pupil], ["student.onnx"], seed)
+        shown += [(f"{name}-{kind}", file) for kind, file in files.items()]
+    judged = []
+    for name, file in shown:
+        folder = out / "judge" / name
+        judged += add("judge", name, [args.l4sd, "eval", *size.judge, "--fresh", "--policy", f"model:{file}", "--jobs", str(args.threads), "--out", folder], [args.l4sd, file], ["results.json", "cells.csv"])[:1]
+    add("card", "", [*python, script("figures.py"), out], [j.writes[0] for j in jobs if j.stage in ("judge", "judge-teacher")], ["figures.md", "figures.json"])
+    return jobs
+
+
+def sha256(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(paths):
+    """Files behind paths, folders and patterns."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(f for f in path.iterdir() if f.is_file() and f.name != "log.txt")
+        elif "*" in path.name:
+            yield from sorted(path.parent.glob(path.name))
+        else:
+            yield path
+
+
+def short(path, out):
+    """A path as the record has it: of OUT, of the repository, or only a name."""
+    path = Path(path)
+    for base, mark in ((out, "OUT"), (ROOT, "")):
+        if path.is_absolute() and path.resolve().is_relative_to(base.resolve()):
+            return str(Path(mark) / path.resolve().relative_to(base.resolve()))
+    return path.name if path.is_absolute() else str(path)
+
+
+def said(job, out):
+    """The command as the record has it, without what differs from host to host."""
+    words, skip = [], False
+    for word in job.command:
+        if skip or word in PLACE:
+            skip = word in PLACE
+            continue
+        if word == sys.executable:
+            word = "python"
+        elif word.startswith("model:"):
+            word = f"model:{short(word.removeprefix('model:'), out)}"
+        elif word.startswith("/"):
+            word = short(word, out)
+        words.append(word)
+    return shlex.join(words)
+
+
+def scripts_of(job):
+    """The scripts of a job: what its command names, and what those import of this folder."""
+    found, todo = {}, [Path(w) for w in job.command if w.endswith((".py", ".sh")) and Path(w).parent == HERE]
+    while todo:
+        path = todo.pop()
+        if path in found:
+            continue
+        found[path] = sha256(path)
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+                todo += [HERE / f"{n}.py" for n in names if n and (HERE / f"{n}.py").exists()]
+    return found
+
+
+def describe(job, out):
+    """What makes a job what it is."""
+    missing = [short(p, out) for p in job.reads if not any(f.exists() for f in files_of([p]))]
+    if missing:
+        raise SystemExit(f"{job.title}: {missing[0]} is missing; run the stage that makes it first")
+    hashes = lambda paths: {short(f, out): sha256(f) for f in paths}  # noqa: E731
+    return {"command": said(job, out), "reads": hashes(files_of(job.reads)), "scripts": hashes(scripts_of(job))}
+
+
+def written(job, out):
+    """SHA-256 and size of what a job left, or nothing if something lacks."""
+    files = list(files_of(job.writes))
+    if not files or any(not f.exists() for f in files):
+        return None
+    return {short(f, out): {"sha256": sha256(f), "bytes": f.stat().st_size} for f in files}
+
+
+def records(out):
+    path = out / "run.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def done(job, out, what):
+    """The line of an earlier run of the same job whose outputs are still there."""
+    of = [r for r in records(out) if (r["stage"], r["job"]) == (job.stage, job.name) and r["status"] == 0]
+    if of and all(of[-1][k] == what[k] for k in what) and of[-1]["writes"] == written(job, out):
+        return of[-1]
+    return None
+
+
+def scalars(text):
+    """Figures of the rounds that a log tells of: {name: [[round, value], ...]}."""
+    found = {}
+    for line in text.splitlines():
+        if match := ROUND.match(line):
+            for name, value in FIGURE.findall(match[3]):
+                found.setdefault(name.strip(), []).append([int(match[2]), float(value)])
+    return found
+
+
+def start(job, gpu, out, what):
+    job.folder.mkdir(parents=True, exist_ok=True)
+    earlier = [r for r in records(out) if (r["stage"], r["job"]) == (job.stage, job.name)]
+    if not job.keep or (earlier and earlier[-1]["reads"] != what["reads"]):
+        for path in files_of(job.writes):
+            path.unlink(missing_ok=True)
+    for path in job.writes:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    place = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+    log = (job.folder / "log.txt").open("w")
+    return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True)
+
+
+def finish(job, args, what, began, seconds, status, gpu):
+    """Writes the line of a job that ended, and says so."""
+    out, log = args.out, (job.folder / "log.txt").read_text(errors="replace")
+    left = written(job, out)
+    if status == 0 and left is None:
+        status = 1
+        log += f"it left nothing of {', '.join(w.name for w in job.writes)}\n"
+    line = {"stage": job.stage, "job": job.name, "began": began, "seconds": round(seconds, 1), "status": status, "seed": job.seed, "host": {"cores": os.cpu_count(), "threads": args.threads, "device": args.device, "gpu": gpu}}
+    line |= what | {"writes": left or {}, "scalars": scalars(log)}
+    with (out / "run.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    if status:
+        print("\n".join(log.splitlines()[-TAIL:]), file=sys.stderr)
+        print(f"{job.title}: failed with status {status} after {seconds:.0f} s; all that it said: {job.folder / 'log.txt'}", file=sys.stderr)
+    else:
+        print(f"{job.title}: {seconds:.0f} s", flush=True)
+        tensorboard(args, job, line)
+    return status == 0
+
+
+def tensorboard(args, job, line):
+    """Seconds and figures of rounds for TensorBoard, where it is installed; run.jsonl has the same."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
+    with SummaryWriter(str(args.out / "tensorboard" / job.title.replace(" ", "-"))) as writer:
+        writer.add_scalar("seconds", line["seconds"])
+        for name, points in line["scalars"].items():
+            for step, value in points:
+                writer.add_scalar(name, value, step)
+
+
+def stage(jobs, args):
+    """Runs the jobs of a stage, as many at a time as there are GPUs for it; whether all went well."""
+    out, running, todo, fine = args.out, {}, list(jobs), True
+    several = args.device != "cpu" and jobs[0].stage in ON_GPU
+    free = list(range(args.gpus)) if several else [None]
+    try:
+        while running or (todo and fine):
+            while todo and free and fine:
+                job = todo.pop(0)
+                what = describe(job, out)
+                if earlier := done(job, out, what):
+                    print(f"{job.title}: skipped, done {earlier['began']} in {earlier['seconds']:.0f} s with the same inputs, arguments and scripts", flush=True)
+                    continue
+                gpu = free.pop(0)
+                print(f"{job.title}: {what['command']}", flush=True)
+                running[start(job, gpu, out, what)] = (job, what, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), gpu)
+            time.sleep(0.2)
+            for process in [p for p in running if p.poll() is not None]:
+                job, what, began, clock, gpu = running.pop(process)
+                free.append(gpu)
+                fine &= finish(job, args, what, began, time.monotonic() - clock, process.returncode, gpu)
+    finally:
+        for process in running:
+            os.killpg(process.pid, signal.SIGTERM)
+    return fine
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=lambda p: Path(p).resolve(), metavar="OUT")
+    parser.add_argument("--tiny", action="store_true", help="every stage on a few links and a tiny backbone, on the CPU, in minutes: that the stages fit together")
+    parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help=f"this one only, again and again for several: {', '.join(STAGES)}")
+    parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on")
+    parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, default=10.0, help="that a stage may take: sets the oracle's budget and how long teacher and RL train; the others have no clock")
+    parser.add_argument("--backbone", default="pretrained", help="of the teacher (backbone.py)")
+    parser.add_argument("--weights", type=Path, help="folder of the base weights; that of the installed package")
+    parser.add_argument("--oracle", type=lambda p: Path(p).resolve(), metavar="DIR", help="take up this oracle; there is no stage oracle then")
+    parser.add_argument("--model", type=lambda p: Path(p).resolve(), default=SHIPPED, metavar="FILE", help="model file whose policy half of the episodes follow, and that is judged beside the new ones")
+    parser.add_argument("--l4sd", type=lambda p: Path(p).resolve(), default=ROOT / "target" / "release" / "l4sd", metavar="FILE")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
+    return parser
+
+
+def main(argv=None):
+    args = arguments().parse_args(argv)
+    jobs = [j for j in plan(args) if not args.stage or j.stage in args.stage]
+    if args.dry_run:
+        for job in jobs:
+            print(f"{job.title}: {said(job, args.out)}")
+        return 0
+    if not args.l4sd.exists():
+        sys.exit(f"{args.l4sd}: there is no such program; make build, or --l4sd FILE")
+    args.out.mkdir(parents=True, exist_ok=True)
+    # So that what runs is ended with this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    begin = time.monotonic()
+    for name in STAGES:
+        if (of := [j for j in jobs if j.stage == name]) and not stage(of, args):
+            return 1
+    print(f"{len(jobs)} jobs, {time.monotonic() - begin:.0f} s; {args.out / 'run.jsonl'} has what each read and wrote")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The canonical run: what its options change in the commands, when a job is run again, what its record holds. Trains nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import figures  # noqa: E402
+import run  # noqa: E402
+
+COPY = "import os, sys; open(sys.argv[2], 'w').write(open(sys.argv[1]).read() + os.environ.get('CUDA_VISIBLE_DEVICES', '-')); print('round 3: 2 updates of 8, loss 0.25')"
+
+
+def parsed(out: Path, *words: str) -> object:
+    return run.arguments().parse_args([str(out), *words])
+
+
+def commands(out: Path, *words: str) -> dict[str, str]:
+    args = parsed(out, *words)
+    return {job.title: run.said(job, args.out) for job in run.plan(args)}
+
+
+def copier(out: Path, stage: str = "distill", name: str = "seed-1", code: str = COPY) -> run.Job:
+    folder = out / stage / name
+    return run.Job(stage, name, folder, [sys.executable, "-c", code, str(out / "in.txt"), str(folder / "out.txt")], [out / "in.txt"], [folder / "out.txt"], 1)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "in.txt").write_text("a")
+    return tmp_path
+
+
+def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
+    plain = commands(tmp_path)
+    assert [title.split()[0] for title in plain] == sorted((t.split()[0] for t in plain), key=run.STAGES.index), "in the order of the stages"
+    assert set(run.STAGES) == {t.split()[0] for t in plain}
+    assert "--budget-s 540 dev:1 train:4" in plain["oracle"] and "--minutes 5 " in plain["teacher seed-1"] and "--seconds 480 " in plain["rl seed-1"]
+    for words, change in (
+        (["--minutes", "2"], {"oracle": "--budget-s 108 ", "teacher seed-1": "--minutes 1 ", "rl seed-1": "--seconds 96 "}),
+        (["--backbone", "scratch"], {"teacher seed-1": "--backbone scratch "}),
+        (["--device", "cuda"], {f"{s} seed-1": "--device cuda" for s in run.ON_GPU}),
+        (["--weights", "/base/smollm2"], {f"{s} seed-1": "--weights smollm2" for s in ("teacher", "judge-teacher", "distill")}),
+        (["--l4sd", "/opt/other"], {"oracle": "--l4sd other "} | {t: "other eval" for t in plain if t.startswith("judge ")}),
+    ):
+        changed = commands(tmp_path, *words)
+        assert {t for t in plain if plain[t] != changed[t]} == set(change), words
+        assert all(part in changed[t] for t, part in change.items()), words
+    model = commands(tmp_path, "--model", str(run.ROOT / "models/trees.onnx"))
+    assert "--model models/trees.onnx" in model["histories"] and "model:models/trees.onnx" in model["judge shipped"]
+    given = commands(tmp_path, "--oracle", "/data/found")
+    assert "oracle" not in given and "gather.py found " in given["histories"]
+    two = commands(tmp_path, "--seeds", "1,7")
+    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.pt" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 4
+    tiny = commands(tmp_path, "--tiny")
+    assert set(tiny) == set(plain) and "--backbone tiny" in tiny["teacher seed-1"] and all("--smoke" in tiny[t] for t in tiny if t.split()[0] in ("oracle", "judge"))
+
+
+def test_threads_are_not_part_of_what_a_job_is(tmp_path: Path) -> None:
+    assert commands(tmp_path, "--threads", "3") == commands(tmp_path, "--threads", "5")
+    assert "3" in next(j.command for j in run.plan(parsed(tmp_path, "--threads", "3")) if j.stage == "teacher")
+
+
+def test_only_the_stages_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([str(tmp_path / "x"), "--stage", "rl", "--stage", "card", "--dry-run"]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["rl seed-1", "card"]
+    assert not (tmp_path / "x").exists(), "nothing is run"
+
+
+def test_a_job_is_run_again_only_for_a_reason(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = parsed(out)
+
+    def ran(job: run.Job) -> bool:
+        assert run.stage([job], args)
+        return "skipped" not in capsys.readouterr().out
+
+    left = out / "distill/seed-1/out.txt"
+    assert ran(copier(out)) and left.read_text() == "a-"
+    assert not ran(copier(out))
+    (out / "in.txt").write_text("b")
+    assert ran(copier(out)) and left.read_text() == "b-"
+    left.write_text("spoilt")
+    assert ran(copier(out)) and left.read_text() == "b-"
+    left.unlink()
+    assert ran(copier(out))
+    assert ran(copier(out, code=COPY + "; print()")), "another command"
+    assert not ran(copier(out, code=COPY + "; print()"))
+    lines = run.records(out)
+    assert len(lines) == 5
+    assert lines[0]["reads"] == {"OUT/in.txt": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"}, "SHA-256 of 'a', FIPS 180"
+    assert lines[0]["writes"]["OUT/distill/seed-1/out.txt"]["bytes"] == 2
+    assert lines[0]["scalars"] == {"loss": [[3, 0.25]]} and lines[0]["seed"] == 1 and str(out) not in json.dumps(lines)
+
+
+def test_a_job_that_fails_is_told_of_and_is_not_taken_for_done(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    args = parsed(out)
+    later = copier(out, name="seed-2")
+    for code, status, said in (("print('no luck'); raise SystemExit(3)", 3, "no luck"), ("pass", 1, "it left nothing of out.txt")):
+        assert not run.stage([copier(out, code=code), later], args)
+        assert said in (err := capfd.readouterr().err) and f"distill seed-1: failed with status {status}" in err
+        assert not later.writes[0].exists(), "nothing is begun after a failure"
+    assert run.stage([copier(out)], args) and [r["status"] for r in run.records(out)] == [3, 1, 0]
+
+
+def test_what_goes_on_keeps_what_it_has_of_the_same_inputs(out: Path) -> None:
+    more = "import sys; open(sys.argv[2], 'a').write('.')"
+    args, left = parsed(out), out / "oracle/x/out.txt"
+
+    def after(code: str) -> str:
+        job = copier(out, "oracle", "x", code)
+        job.keep = True
+        assert run.stage([job], args)
+        return left.read_text()
+
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    assert after(more) == "half.", "what was interrupted"
+    assert after(more + "; 1") == "half..", "another budget"
+    (out / "in.txt").write_text("b")
+    assert after(more) == ".", "another program"
+
+
+def test_what_is_missing_is_named(out: Path) -> None:
+    (out / "in.txt").unlink()
+    with pytest.raises(SystemExit, match="distill seed-1: OUT/in.txt is missing; run the stage that makes it first"):
+        run.stage([copier(out)], parsed(out))
+
+
+def test_jobs_share_the_gpus(out: Path) -> None:
+    """Two jobs of two that wait for each other end only if both run at once, each on a GPU of its own."""
+    meet = "import os, sys, time; open(sys.argv[2], 'w').write(os.environ['CUDA_VISIBLE_DEVICES']); other = sys.argv[2].replace('seed-1', '@').replace('seed-2', 'seed-1').replace('@', 'seed-2')\nfor _ in range(200):\n    time.sleep(0.05)\n    if os.path.exists(other): sys.exit(0)\nsys.exit(4)"
+    jobs = [copier(out, name=f"seed-{s}", code=meet) for s in (1, 2)]
+    assert run.stage(jobs, parsed(out, "--device", "cuda", "--gpus", "2"))
+    assert sorted(j.writes[0].read_text() for j in jobs) == ["0", "1"]
+    alone = [copier(out, name=f"seed-{s}") for s in (3, 4)]
+    assert run.stage(alone, parsed(out, "--device", "cuda"))
+    assert [j.writes[0].read_text() for j in alone] == ["a0", "a0"]
+    assert run.stage([copier(out, stage="judge")], parsed(out, "--device", "cuda")) and (out / "judge/seed-1/out.txt").read_text() == "a-", "a stage that needs none gets none"
+
+
+def test_scripts_count_with_what_they_import(tmp_path: Path) -> None:
+    jobs = {j.title: {p.name for p in run.scripts_of(j)} for j in run.plan(parsed(tmp_path))}
+    assert {"distill.py", "teacher.py", "networks.py", "context.py", "values.py"} <= jobs["distill seed-1"]
+    assert "teacher.py" not in jobs["export seed-1-distilled"] and jobs["oracle"] == {"oracle.sh"}
+
+
+def test_figures_are_those_of_the_results(tmp_path: Path) -> None:
+    row = lambda policy, name, s: {"scope": "grid" if name else "overall", "name": name, "policy": policy, "against": "dualpi2", "role": "baseline", "cells": 4, "s_score": {"value": s, "lo": s - 0.1, "hi": s + 0.1}, "feasible_share": {"value": 0.75}}  # noqa: E731
+    summary = [row("model", None, 0.7), row("model", "web", 0.9), row("dualpi2", None, 0.99), row("dualpi2", "web", 1.01), row("model", None, 0.1) | {"role": "rival"}]
+    (tmp_path / "judge/shipped").mkdir(parents=True)
+    (tmp_path / "judge/shipped/results.json").write_text(json.dumps({"summary": summary}))
+    line = {"stage": "judge", "job": "shipped", "status": 0, "command": "l4sd eval --policy model:models/student.onnx --out x", "reads": {"models/student.onnx": "ab" * 32}, "began": "then", "seconds": 3.2, "seed": None, "host": {"device": "cpu", "threads": 2}}
+    (tmp_path / "run.jsonl").write_text("\n".join(json.dumps(x) for x in (line, line | {"status": 1, "job": "other"})))
+    found = figures.collect(tmp_path)
+    assert found["policies"]["shipped"]["grids"]["overall"]["s"] == 0.7 and set(found["policies"]) == {"shipped"}
+    text = figures.text(found)
+    assert "| shipped | abababababababab | 4 | 0.700 (0.600 to 0.800) | 75 |" in text
+    assert "| shipped | 0.900, 75 |" in text and "| DualPI2, other seeds | 1.010, 75 |" in text
