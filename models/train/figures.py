@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Figures of a run of run.py for the model card: figures.py OUT
+"""Figures of a run of run.py for the model card: figures.py OUT [--oracle DIR]
 
 Reads OUT/run.jsonl and what the judging stages left, and writes OUT/card/figures.md and figures.json: each model file with its SHA-256, S and
-feasible share over all links and by grid, the teacher's, what each stage took. It measures nothing and picks no winner.
+feasible share over all links and by grid, the teacher's, what each stage took; gates G2 and G4 of each model file, if DIR has the oracle of dev. It measures nothing and picks no winner.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
 
 def rows(results):
     """{policy: {grid or "overall": row}} of a results.json, against DualPI2."""
@@ -50,6 +51,23 @@ def collect(out):
     return {"policies": policies, "dualpi2": {g: figures(r) for g, r in floor.items()}, "stages": stages}
 
 
+def gates_of(out, oracle, names):
+    """{name: lines of gates G2 and G4} of judged model files."""
+    import gates
+
+    told = {}
+    for name in names:
+        folder = out / "judge" / name
+        for gate, folders in (("G2", [oracle, folder]), ("G4", [folder])):
+            try:
+                outcomes = list(gates.GATES[gate][0](argparse.Namespace(folders=folders, split="dev", policy="model")))
+            except SystemExit as e:
+                outcomes = [(None, f"{gate} not judged: {e}")]
+            mark = {True: "PASS", False: "FAIL", None: "-"}
+            told.setdefault(name, []).extend(f"{mark[None if passed is None else bool(passed)]} {line}" for passed, line in outcomes)
+    return told
+
+
 def text(found):
     """Tables of `collect`."""
     lines = ["# Figures of this run", "", "S against DualPI2 on the same links and seeds, lower is better; 95 % intervals over links, then seeds.", ""]
@@ -65,6 +83,8 @@ def text(found):
         for name, policy in [*sorted(found["policies"].items()), ("DualPI2, other seeds", {"grids": found["dualpi2"]})]:
             cells = [policy["grids"].get(g) for g in grids]
             lines.append(f"| {name} | " + " | ".join("not run" if f is None else f"{f['s']:.3f}, {100 * f['feasible']:.0f}" for f in cells) + " |")
+    if found.get("gates"):
+        lines += ["", "| policy | gate |", "|---|---|"] + [f"| {name} | {line} |" for name, told in sorted(found["gates"].items()) for line in told]
     lines += ["", "| job | began | seconds | device |", "|---|---|--:|---|"]
     lines += [f"| {name} | {s['began']} | {s['seconds']:.0f} | {s['host']['device']}, {s['host']['threads']} threads |" for name, s in found["stages"].items() if s["status"] == 0]
     return "\n".join(lines) + "\n"
@@ -73,10 +93,13 @@ def text(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
+    parser.add_argument("--oracle", type=Path)
     args = parser.parse_args()
     if not (args.out / "run.jsonl").exists():
         sys.exit(f"{args.out}: there is no run.jsonl; models/train/run.py makes one")
     found = collect(args.out)
+    if args.oracle and list(args.oracle.glob("oracle-dev.jsonl.gz*")):
+        found["gates"] = gates_of(args.out, args.oracle, [n for n, p in found["policies"].items() if p["file"]])
     folder = args.out / "card"
     folder.mkdir(exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(found, indent=1))

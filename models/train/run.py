@@ -54,6 +54,8 @@ class Job:
     writes: list
     seed: int | None = None
     keep: bool = False
+    # Read if they are there.
+    maybe: tuple = ()
 
     @property
     def title(self):
@@ -131,7 +133,8 @@ def plan(args):
     for name, file in shown:
         folder = out / "judge" / name
         judged += add("judge", name, [args.l4sd, "eval", *size.judge, "--fresh", "--policy", f"model:{file}", "--jobs", str(args.threads), "--out", folder], [args.l4sd, file], ["results.json", "cells.csv"])[:1]
-    add("card", "", [*python, script("figures.py"), out], [j.writes[0] for j in jobs if j.stage in ("judge", "judge-teacher")], ["figures.md", "figures.json"])
+    add("card", "", [*python, script("figures.py"), out, "--oracle", oracle], [j.writes[0] for j in jobs if j.stage in ("judge", "judge-teacher")], ["figures.md", "figures.json"])
+    jobs[-1].maybe = (oracle / "oracle-dev.jsonl.gz*", oracle / "results-dev.json.gz", *(j.folder / "records.jsonl" for j in jobs if j.stage == "judge"))
     return jobs
 
 
@@ -198,7 +201,7 @@ def describe(job, out):
     if missing:
         raise SystemExit(f"{job.title}: {missing[0]} is missing; run the stage that makes it first")
     hashes = lambda paths: {short(f, out): sha256(f) for f in paths}  # noqa: E731
-    return {"command": said(job, out), "reads": hashes(files_of(job.reads)), "scripts": hashes(scripts_of(job))}
+    return {"command": said(job, out), "reads": hashes([f for f in files_of([*job.reads, *job.maybe]) if f.exists()]), "scripts": hashes(scripts_of(job))}
 
 
 def written(job, out):

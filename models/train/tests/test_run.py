@@ -155,9 +155,29 @@ def test_figures_are_those_of_the_results(tmp_path: Path) -> None:
     (tmp_path / "judge/shipped").mkdir(parents=True)
     (tmp_path / "judge/shipped/results.json").write_text(json.dumps({"summary": summary}))
     line = {"stage": "judge", "job": "shipped", "status": 0, "command": "l4sd eval --policy model:models/student.onnx --out x", "reads": {"models/student.onnx": "ab" * 32}, "began": "then", "seconds": 3.2, "seed": None, "host": {"device": "cpu", "threads": 2}}
+    results = json.dumps({"cells": [{"grid": "web", "cell": "a", "policy": p, "s_score": s} for p, s in (("oracle", 0.25), ("model", 0.5))], "summary": []})
     (tmp_path / "run.jsonl").write_text("\n".join(json.dumps(x) for x in (line, line | {"status": 1, "job": "other"})))
     found = figures.collect(tmp_path)
     assert found["policies"]["shipped"]["grids"]["overall"]["s"] == 0.7 and set(found["policies"]) == {"shipped"}
     text = figures.text(found)
     assert "| shipped | abababababababab | 4 | 0.700 (0.600 to 0.800) | 75 |" in text
+    # ln .5 is half of ln .25, the oracle's; the gate asks for .45.
+    for folder in (tmp_path / "judge/shipped", tmp_path / "o"):
+        folder.mkdir(exist_ok=True)
+        (folder / "results.json").write_text(results)
+    found["gates"] = figures.gates_of(tmp_path, tmp_path / "o", ["shipped"])
+    told = found["gates"]["shipped"]
+    assert told[0].startswith("PASS G2 0.500 (") and told[1].startswith("- G4 not judged: ") and f"| shipped | {told[0]} |" in figures.text(found)
     assert "| shipped | 0.900, 75 |" in text and "| DualPI2, other seeds | 1.010, 75 |" in text
+
+
+def test_figures_of_rounds_go_to_tensorboard_where_it_is(out: Path) -> None:
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    pytest.importorskip("torch", reason="pip install torch")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert run.stage([copier(out)], parsed(out))
+    (events,) = (out / "tensorboard/distill-seed-1").iterdir()
+    read = EventAccumulator(str(events)).Reload()
+    assert {"seconds", "loss"} == set(read.Tags()["scalars"])
+    assert [(e.step, e.value) for e in read.Scalars("loss")] == [(3, 0.25)]
