@@ -6,12 +6,17 @@ feasible share over all links and by grid, the teacher's, what each stage took; 
 """
 
 import argparse
+import contextlib
 import gzip
+import io
 import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# In ln S, for the chance of being infeasible: that of student.py.
+PENALTY = 0.15
 
 def rows(results):
     """{policy: {grid or "overall": row}} of a results.json, against DualPI2."""
@@ -68,6 +73,18 @@ def gates_of(out, oracle, names):
     return told
 
 
+def ablation(out):
+    """What ablate.py says of its runs; nothing if there are none."""
+    import ablate
+
+    files = sorted(out.glob("ablate/*/runs.jsonl"))
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        if files:
+            ablate.report(files, PENALTY)
+    return told.getvalue()
+
+
 def text(found):
     """Tables of `collect`."""
     lines = ["# Figures of this run", "", "S against DualPI2 on the same links and seeds, lower is better; 95 % intervals over links, then seeds.", ""]
@@ -85,6 +102,8 @@ def text(found):
             lines.append(f"| {name} | " + " | ".join("not run" if f is None else f"{f['s']:.3f}, {100 * f['feasible']:.0f}" for f in cells) + " |")
     if found.get("gates"):
         lines += ["", "| policy | gate |", "|---|---|"] + [f"| {name} | {line} |" for name, told in sorted(found["gates"].items()) for line in told]
+    if found.get("ablation"):
+        lines += ["", "## Does the language model matter?", "", found["ablation"].rstrip()]
     lines += ["", "| job | began | seconds | device |", "|---|---|--:|---|"]
     lines += [f"| {name} | {s['began']} | {s['seconds']:.0f} | {s['host']['device']}, {s['host']['threads']} threads |" for name, s in found["stages"].items() if s["status"] == 0]
     return "\n".join(lines) + "\n"
@@ -100,6 +119,7 @@ def main():
     found = collect(args.out)
     if args.oracle and list(args.oracle.glob("oracle-dev.jsonl.gz*")):
         found["gates"] = gates_of(args.out, args.oracle, [n for n, p in found["policies"].items() if p["file"]])
+    found["ablation"] = ablation(args.out)
     folder = args.out / "card"
     folder.mkdir(exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(found, indent=1))

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """The canonical run of training, stage by stage, from nothing to a model file and its figures: run.py OUT [--tiny] [--stage NAME]...
 
-    oracle -> histories -> teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
+    oracle -> histories -> ablate, teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
 
 Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line in OUT/run.jsonl: command, seconds, host, and the SHA-256 of
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
-Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --seeds and --gpus; a process a seed,
-a GPU a process. There is no training over several GPUs or hosts.
+Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
+a part of the ablation's runs, each on a GPU of its own. No network is trained over several GPUs or hosts.
 """
 
 import argparse
@@ -28,14 +28,16 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-STAGES = ("oracle", "histories", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
+STAGES = ("oracle", "histories", "ablate", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
 # Stages of which --gpus jobs run at a time.
-ON_GPU = ("teacher", "judge-teacher", "distill", "rl")
+ON_GPU = ("ablate", "teacher", "judge-teacher", "distill", "rl")
 # Options that say where a job runs, not what it does.
 PLACE = ("--threads", "--jobs")
 SHIPPED = ROOT / "models" / "student.onnx"
 WEIGHTS = "pt"
 TAIL = 20
+# Far from those of training, from which teachers and students draw the seeds of their own episodes.
+HISTORIES_SEED = 91
 # A line of a stage that has figures, those with a point: "round 1: 30 updates, loss 0.52".
 ROUND = re.compile(r"(?:\s*\d+ s  )?(round|rollout) (\d+)[:,] (.*)")
 FIGURE = re.compile(r"([A-Za-z][\w -]*?)[ :]+(-?\d*\.\d+)")
@@ -44,7 +46,7 @@ FIGURE = re.compile(r"([A-Za-z][\w -]*?)[ :]+(-?\d*\.\d+)")
 @dataclass
 class Job:
     """One process of a stage. `reads` and `writes` are files, folders or patterns; `folder` is where its log goes. With `keep` it goes on from
-    what it left before, unless that was made from other inputs."""
+    what it left before, unless that was made from other inputs or by other scripts."""
 
     stage: str
     name: str
@@ -68,6 +70,7 @@ class Sizes:
 
     oracle: list
     histories: list = field(default_factory=list)
+    ablate: list = field(default_factory=list)
     teacher: list = field(default_factory=list)
     judge_teacher: list = field(default_factory=list)
     distill: list = field(default_factory=list)
@@ -81,6 +84,7 @@ def sizes(args):
         return Sizes(
             oracle=["--smoke", "--budget-s", "60", "train:1"],
             histories=["--passes", "1"],
+            ablate=["--arms", "tiny", "--shares", "1", "--seeds", "1", "--updates", "4", "--batch", "8"],
             teacher=["--backbone", "tiny", "--minutes", "0.1", "--dagger", "1", "--batch", "8", "--held-out", "0.1"],
             judge_teacher=["--smoke", "--seeds", "1", "--grid", "rfc9332"],
             distill=["--epochs", "1", "--dagger", "1", "--dagger-passes", "1"],
@@ -90,6 +94,7 @@ def sizes(args):
     # Of the minutes that a stage may take, what it may train: the rest is for the simulation around it.
     return Sizes(
         oracle=["--budget-s", f"{54 * minutes:g}", "dev:1", "train:4"],
+        histories=["--passes", "4"],
         teacher=["--backbone", args.backbone, "--minutes", f"{minutes / 2:g}"],
         rl=["--seconds", f"{48 * minutes:g}"],
         judge=["--split", "dev"],
@@ -115,14 +120,20 @@ def plan(args):
         oracle = out / "oracle"
         add("oracle", "", [script("oracle.sh"), "--l4sd", args.l4sd, "--out", oracle, "--jobs", str(args.threads), *size.oracle], [args.l4sd], ["oracle-train.jsonl.gz*"], keep=True)
     links, model = oracle / "oracle-train.jsonl.gz*", args.model
-    (histories,) = add("histories", "", [*python, script("gather.py"), oracle, out / "histories" / "histories.npz", "--model", model, *size.histories, *threads], [links, model], ["histories.npz"])
+    seen = []
+    for seed, (name, follow) in enumerate({"drawn": None, "model": model}.items(), HISTORIES_SEED):
+        followed = ["--model", follow] if follow else []
+        seen += add("histories", name, [*python, script("histories.py"), oracle, out / "histories" / name / "histories.npz", *followed, *size.histories, "--seed", seed, *threads], [links, *([follow] if follow else [])], ["histories.npz"], seed)
+    for part in range(args.gpus):
+        name = f"part-{part + 1}"
+        add("ablate", name, [*python, script("ablate.py"), oracle, out / "ablate" / name / "runs.jsonl", "--histories", *seen, *size.ablate, "--part", f"{part}/{args.gpus}", *weights, *threads, *device], [links, *seen], ["runs.jsonl"], keep=True)
     shown = [("shipped", model)]
     for seed in args.seeds:
         name, seeded = f"seed-{seed}", ["--seed", str(seed), *device]
         of = lambda stage, file, name=name: out / stage / name / file  # noqa: E731
-        taught, seen = add("teacher", name, [*python, script("teacher.py"), oracle, of("teacher", f"teacher.{WEIGHTS}"), "--histories", histories, *size.teacher, *weights, *threads, *seeded], [links, histories], [f"teacher.{WEIGHTS}", "teacher.npz"], seed)
+        taught, all_seen = add("teacher", name, [*python, script("teacher.py"), oracle, of("teacher", f"teacher.{WEIGHTS}"), "--histories", *seen, *size.teacher, *weights, *threads, *seeded], [links, *seen], [f"teacher.{WEIGHTS}", "teacher.npz"], seed)
         add("judge-teacher", name, [*python, script("judge.py"), taught, of("judge-teacher", ""), *size.judge_teacher, *weights, *device], [taught], ["results-teacher.json.gz"], seed)
-        (pupil,) = add("distill", name, [*python, script("distill.py"), oracle, taught, of("distill", f"student.{WEIGHTS}"), "--histories", seen, *size.distill, *weights, *threads, *seeded], [links, taught, seen], [f"student.{WEIGHTS}"], seed)
+        (pupil,) = add("distill", name, [*python, script("distill.py"), oracle, taught, of("distill", f"student.{WEIGHTS}"), "--histories", all_seen, *size.distill, *weights, *threads, *seeded], [links, taught, all_seen], [f"student.{WEIGHTS}"], seed)
         (better,) = add("rl", name, [*python, script("rl.py"), oracle, pupil, of("rl", "rl.onnx"), *size.rl, *threads, *seeded], [links, pupil], ["rl.onnx"], seed)
         (plain,) = add("export", f"{name}-distilled", [*python, script("export.py"), pupil, out / "export" / f"{name}-distilled" / "student.onnx"], [pupil], ["student.onnx"], seed)
         files = {"distilled": plain, "rl": better}
@@ -134,7 +145,7 @@ def plan(args):
         folder = out / "judge" / name
         judged += add("judge", name, [args.l4sd, "eval", *size.judge, "--fresh", "--policy", f"model:{file}", "--jobs", str(args.threads), "--out", folder], [args.l4sd, file], ["results.json", "cells.csv"])[:1]
     add("card", "", [*python, script("figures.py"), out, "--oracle", oracle], [j.writes[0] for j in jobs if j.stage in ("judge", "judge-teacher")], ["figures.md", "figures.json"])
-    jobs[-1].maybe = (oracle / "oracle-dev.jsonl.gz*", oracle / "results-dev.json.gz", *(j.folder / "records.jsonl" for j in jobs if j.stage == "judge"))
+    jobs[-1].maybe = (oracle / "oracle-dev.jsonl.gz*", oracle / "results-dev.json.gz", *(w for j in jobs if j.stage == "ablate" for w in j.writes), *(j.folder / "records.jsonl" for j in jobs if j.stage == "judge"))
     return jobs
 
 
@@ -147,7 +158,7 @@ def files_of(paths):
     """Files behind paths, folders and patterns."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(f for f in path.iterdir() if f.is_file() and f.name != "log.txt")
+            yield from sorted(f for f in path.iterdir() if f.is_file() and f.name not in ("log.txt", "made-from.json"))
         elif "*" in path.name:
             yield from sorted(path.parent.glob(path.name))
         else:
@@ -235,12 +246,15 @@ def scalars(text):
     return found
 
 
-def start(job, gpu, out, what):
+def start(job, gpu, what):
     job.folder.mkdir(parents=True, exist_ok=True)
-    earlier = [r for r in records(out) if (r["stage"], r["job"]) == (job.stage, job.name)]
-    if not job.keep or (earlier and earlier[-1]["reads"] != what["reads"]):
+    made_from = job.folder / "made-from.json"
+    now = json.dumps({k: what[k] for k in ("reads", "scripts")})
+    if not job.keep or not made_from.exists() or made_from.read_text() != now:
         for path in files_of(job.writes):
             path.unlink(missing_ok=True)
+    if job.keep:
+        made_from.write_text(now)
     for path in job.writes:
         path.parent.mkdir(parents=True, exist_ok=True)
     place = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
@@ -296,7 +310,7 @@ def stage(jobs, args):
                     continue
                 gpu = free.pop(0)
                 print(f"{job.title}: {what['command']}", flush=True)
-                running[start(job, gpu, out, what)] = (job, what, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), gpu)
+                running[start(job, gpu, what)] = (job, what, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), gpu)
             time.sleep(0.2)
             for process in [p for p in running if p.poll() is not None]:
                 job, what, began, clock, gpu = running.pop(process)
@@ -314,7 +328,7 @@ def arguments():
     parser.add_argument("--tiny", action="store_true", help="every stage on a few links and a tiny backbone, on the CPU, in minutes: that the stages fit together")
     parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help=f"this one only, again and again for several: {', '.join(STAGES)}")
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on")
-    parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda")
+    parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda; and parts of the ablation")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=10.0, help="that a stage may take: sets the oracle's budget and how long teacher and RL train; the others have no clock")
     parser.add_argument("--backbone", default="pretrained", help="of the teacher (backbone.py)")

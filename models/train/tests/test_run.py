@@ -41,22 +41,25 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     assert [title.split()[0] for title in plain] == sorted((t.split()[0] for t in plain), key=run.STAGES.index), "in the order of the stages"
     assert set(run.STAGES) == {t.split()[0] for t in plain}
     assert "--budget-s 540 dev:1 train:4" in plain["oracle"] and "--minutes 5 " in plain["teacher seed-1"] and "--seconds 480 " in plain["rl seed-1"]
+    assert "--passes 4 " in plain["histories drawn"] and "OUT/histories/drawn/histories.npz OUT/histories/model/histories.npz" in plain["teacher seed-1"]
     for words, change in (
         (["--minutes", "2"], {"oracle": "--budget-s 108 ", "teacher seed-1": "--minutes 1 ", "rl seed-1": "--seconds 96 "}),
         (["--backbone", "scratch"], {"teacher seed-1": "--backbone scratch "}),
-        (["--device", "cuda"], {f"{s} seed-1": "--device cuda" for s in run.ON_GPU}),
-        (["--weights", "/base/smollm2"], {f"{s} seed-1": "--weights smollm2" for s in ("teacher", "judge-teacher", "distill")}),
+        (["--device", "cuda"], {t: "--device cuda" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1", "rl seed-1")}),
+        (["--weights", "/base/smollm2"], {t: "--weights smollm2" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1")}),
         (["--l4sd", "/opt/other"], {"oracle": "--l4sd other "} | {t: "other eval" for t in plain if t.startswith("judge ")}),
     ):
         changed = commands(tmp_path, *words)
         assert {t for t in plain if plain[t] != changed[t]} == set(change), words
         assert all(part in changed[t] for t, part in change.items()), words
     model = commands(tmp_path, "--model", str(run.ROOT / "models/trees.onnx"))
-    assert "--model models/trees.onnx" in model["histories"] and "model:models/trees.onnx" in model["judge shipped"]
+    assert "--model models/trees.onnx" in model["histories model"] and "--model" not in model["histories drawn"] and "model:models/trees.onnx" in model["judge shipped"]
     given = commands(tmp_path, "--oracle", "/data/found")
-    assert "oracle" not in given and "gather.py found " in given["histories"]
+    assert "oracle" not in given and "histories.py found " in given["histories drawn"]
     two = commands(tmp_path, "--seeds", "1,7")
-    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.pt" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 4
+    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.pt" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 6
+    split = commands(tmp_path, "--gpus", "2")
+    assert set(split) - set(plain) == {"ablate part-2"} and "--part 0/2 " in split["ablate part-1"] and "--part 1/2 " in split["ablate part-2"]
     tiny = commands(tmp_path, "--tiny")
     assert set(tiny) == set(plain) and "--backbone tiny" in tiny["teacher seed-1"] and all("--smoke" in tiny[t] for t in tiny if t.split()[0] in ("oracle", "judge"))
 
@@ -118,9 +121,11 @@ def test_what_goes_on_keeps_what_it_has_of_the_same_inputs(out: Path) -> None:
         return left.read_text()
 
     left.parent.mkdir(parents=True)
-    left.write_text("half")
-    assert after(more) == "half.", "what was interrupted"
-    assert after(more + "; 1") == "half..", "another budget"
+    left.write_text("whose?")
+    assert after(more) == "."
+    (out / "run.jsonl").unlink()
+    assert after(more) == "..", "what was interrupted has no line"
+    assert after(more + "; 1") == "...", "another budget"
     (out / "in.txt").write_text("b")
     assert after(more) == ".", "another program"
 
