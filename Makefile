@@ -83,8 +83,8 @@ train: build tools venv-teacher ## all of training, oracle to card, into target/
 train-smoke-teacher: build tools venv-teacher ## the same, tiny, on the CPU, some 4 minutes; downloads torch
 	@$(ENV) $(TEACHER_PYTHON) models/train/run.py target/train-smoke-teacher --tiny --l4sd $(BIN)/l4sd
 
-teacher: venv-teacher ## only the language model, on target/oracle-data (make oracle), into target/teacher.pt; needs a GPU
-	@$(ENV) $(TEACHER_PYTHON) models/train/teacher.py target/oracle-data target/teacher.pt --model models/student.onnx \
+teacher: venv-teacher ## only the language model, on target/oracle-data (make oracle), into target/teacher.safetensors; needs a GPU
+	@$(ENV) $(TEACHER_PYTHON) models/train/teacher.py target/oracle-data target/teacher.safetensors --model models/student.onnx \
 	    --device cuda $(TEACHER_ARGS)
 
 states: wheel ## what trees, student and rules are fitted to: states of the train links of target/oracle-data (make oracle)

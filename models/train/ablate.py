@@ -96,7 +96,7 @@ def train(args):
         run = {"arm": arm, "share": share, "seed": seed, "links": len(some), "sequences": len(here), "held_out_links": len(held), "updates": updates, "batch": args.batch, "loss": loss}
         run |= {"trained": sum(p.numel() for p in net.parameters() if p.requires_grad), "seconds": round(time.monotonic() - begin, 1)}
         if share == 1:
-            teacher.save(args.out.with_name(f"{args.out.stem}-{arm.replace(' ', '-')}-{seed}.pt"), net, args, {"rounds": [run], "links": len(some)})
+            teacher.save(args.out.with_name(f"{args.out.stem}-{arm.replace(' ', '-')}-{seed}.safetensors"), net, args, {"rounds": [run], "links": len(some)})
         run["judged"] = judged(net.settled(), labels, records, aside, args)
         with args.out.open("a") as file:
             file.write(json.dumps(run) + "\n")

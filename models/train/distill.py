@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The teacher's answers put into a student that reads one state: what ships.
 
-    distill.py ORACLE_DIR TEACHER.pt OUT.pt --histories FILE.npz... [--share W] [--dagger N]
+    distill.py ORACLE_DIR TEACHER.safetensors OUT.safetensors --histories FILE.npz... [--share W] [--dagger N]
 
 The loss is that of student.py, with the teacher's value and chance as labels in a share W and the oracle's in the rest, and the divergence
 of the student's choice from the teacher's, softmax(-score / TAU) each, on states of drawn settings, of other policies, of the teacher
 and, after each round of --dagger, of the student itself. The teacher reads the whole history and a text that says only the goal.
---share 0 is the same student on the same states without a teacher. export.py makes a model file of OUT.pt.
+--share 0 is the same student on the same states without a teacher. export.py makes a model file of what it leaves.
 """
 
 import argparse
@@ -133,7 +133,7 @@ def main():
     }
     some = features[rng.choice(len(features), min(8000, len(features)), replace=False)].astype(np.float16)
     golden = features[rng.choice(len(features), 4, replace=False)]
-    torch.save({"kind": args.kind, "net": pupil.cpu().state_dict(), "features": some, "metadata": metadata, "golden": golden}, args.out)
+    student.save(args.out, pupil, args.kind, some, metadata, golden)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A teacher in closed loop, by the runs and the verdict of `l4sd eval`: judge.py TEACHER.pt OUT_DIR [--split dev] [--seeds 3]
+"""A teacher in closed loop, by the runs and the verdict of `l4sd eval`: judge.py TEACHER.safetensors OUT_DIR [--split dev] [--seeds 3]
 
 It reads a text that says only the goal of the score, or --text. Leaves results-TEACHER.json.gz in OUT_DIR, without the runs, and prints S and the feasible share.
 """

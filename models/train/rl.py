@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reinforcement learning of a student's choice in the simulator, from where imitation left it.
 
-    rl.py ORACLE_DIR STUDENT.pt OUT.onnx [--steps N]
+    rl.py ORACLE_DIR STUDENT.safetensors OUT.onnx [--steps N]
 
 Proximal policy optimisation (stable-baselines3) over the candidate settings, one each 128 ms. The policy is softmax(-score / TAU) over
 the candidates that the student takes for feasible; the student that was loaded stays the judge of that, and training moves `score` only.

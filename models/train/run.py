@@ -34,7 +34,7 @@ ON_GPU = ("ablate", "teacher", "judge-teacher", "distill", "rl")
 # Options that say where a job runs, not what it does.
 PLACE = ("--threads", "--jobs")
 SHIPPED = ROOT / "models" / "student.onnx"
-WEIGHTS = "pt"
+WEIGHTS = "safetensors"
 TAIL = 20
 # Far from those of training, from which teachers and students draw the seeds of their own episodes.
 HISTORIES_SEED = 91

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """A teacher: a language model that reads what is known of a link in words, then its states, and values candidate settings.
 
-    teacher.py ORACLE_DIR OUT.pt [--backbone pretrained|...] [--text full|none|shuffled] [--minutes M]
+    teacher.py ORACLE_DIR OUT.safetensors [--backbone pretrained|...] [--text full|none|shuffled] [--minutes M]
 
 One sequence is a text (context.py: access, operator's goal, known traffic), then an episode's states as one token each: features and the
 time since the token before. At each state the two heads of networks.Heads answer for all candidates in one pass. Labels are the oracle's
 (trees.labels) under the goal that the text names. Episodes run under drawn settings and a policy of a model file, then in
---dagger rounds under the teacher itself. OUT.pt has what was trained, no frozen weights, and OUT.npz all histories. It judges nothing: judge.py does.
+--dagger rounds under the teacher itself. OUT.safetensors has what was trained, no frozen weights, and OUT.npz all histories. It judges nothing: judge.py does.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import replay
 import student
 import trees
 import values
+import weights_file
 
 THRESHOLD = 0.6
 HYSTERESIS = 0.05
@@ -264,14 +265,14 @@ def expectation(net, labels, data, device, goal="balanced", texts=None):
 
 
 def save(path, net, args, extra):
-    torch.save({"backbone": args.backbone, "text": args.text, "seed": args.seed, "net": net.trained(), **extra}, path)
+    weights_file.save(path, net.trained(), {"backbone": args.backbone, "text": args.text, "seed": args.seed, **extra})
 
 
 def load(path, device, folder=None):
     """The teacher of a file that `teacher.py` wrote, and what came with it."""
-    saved = torch.load(path, map_location="cpu", weights_only=False)
-    net = Teacher(saved["backbone"], saved["net"]["mean"].numpy(), 1 / saved["net"]["scale"].numpy(), folder, saved["seed"])
-    wrong = net.load_state_dict(saved["net"], strict=False).unexpected_keys
+    tensors, saved = weights_file.load(path)
+    net = Teacher(saved["backbone"], tensors["mean"].numpy(), 1 / tensors["scale"].numpy(), folder, saved["seed"])
+    wrong = net.load_state_dict(tensors, strict=False).unexpected_keys
     if wrong:
         raise SystemExit(f"{path}: does not fit this program: {wrong[0]}")
     return net.to(device).eval(), saved

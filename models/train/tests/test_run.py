@@ -57,7 +57,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     given = commands(tmp_path, "--oracle", "/data/found")
     assert "oracle" not in given and "histories.py found " in given["histories drawn"]
     two = commands(tmp_path, "--seeds", "1,7")
-    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.pt" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 6
+    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 6
     split = commands(tmp_path, "--gpus", "2")
     assert set(split) - set(plain) == {"ablate part-2"} and "--part 0/2 " in split["ablate part-1"] and "--part 1/2 " in split["ablate part-2"]
     tiny = commands(tmp_path, "--tiny")

@@ -159,7 +159,7 @@ def test_weights_come_back_as_they_were(net: teacher.Teacher, tmp_path: Path) ->
     class Args:
         backbone, text, seed = "tiny", "full", 3
 
-    file = tmp_path / "t.pt"
+    file = tmp_path / "t.safetensors"
     teacher.save(file, net, Args, {})
     again = teacher.load(file, "cpu")[0]
     f, t = sequence(4)
