@@ -154,6 +154,11 @@ def settings(node, features):
     return out
 
 
+def policy(root):
+    """The tree as collect.episodes asks a policy."""
+    return lambda x, current, who=None, time=None: settings(root, x)
+
+
 def text(n, knobs, level=0):
     """As src/control/policy/rules/tree.rs reads it."""
     pad = "    " * level
@@ -199,7 +204,7 @@ def main():
         told = f"round {step}: {len(link)} states of {len(records)} links; on them, expected S {s:.3f}, chance of feasible {chance:.3f}"
         print(told, flush=True)
         if step < options.dagger:
-            parts.append(collect.gather(records, 1000 * (options.seed + step) + 7, 2, lambda x, _: settings(root, x)))
+            parts.append(collect.gather(records, 1000 * (options.seed + step) + 7, 2, policy(root)))
     if options.save:
         np.savez_compressed(options.save, features=features, link=link, time=time, schema=schema.hash)
     tree = text(root, schema.knobs)
