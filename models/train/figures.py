@@ -2,7 +2,7 @@
 """Figures of a run of run.py for the model card: figures.py OUT [--oracle DIR]
 
 Reads OUT/run.jsonl and what the judging stages left, and writes OUT/card/figures.md and figures.json: each model file with its SHA-256, S and
-feasible share over all links and by grid, the teacher's, what each stage took; gates G2 and G4 of each model file, if DIR has the oracle of dev. It measures nothing and picks no winner.
+feasible share over all links and by grid, the teacher's, what each stage took; gates G6 and G7, and, if DIR has the oracle of dev, G2 and G4 of each model file. It measures nothing and picks no winner.
 """
 
 import argparse
@@ -56,20 +56,27 @@ def collect(out):
     return {"policies": policies, "dualpi2": {g: figures(r) for g, r in floor.items()}, "stages": stages}
 
 
-def gates_of(out, oracle, names):
-    """{name: lines of gates G2 and G4} of judged model files."""
+def verdicts(gate, folders, before=None, after=None):
+    """Lines of a gate."""
     import gates
 
+    try:
+        outcomes = list(gates.GATES[gate][0](argparse.Namespace(folders=folders, split="dev", policy="model", before=before, after=after)))
+    except SystemExit as e:
+        return [f"- {gate} not judged: {e}"]
+    return [f"{'PASS' if passed else 'FAIL'} {line}" for passed, line in outcomes]
+
+
+def gates_of(out, names, oracle=None):
+    """{name: lines of the gates} of what was judged: of model files G2 and G4, if there is an oracle of dev; of teachers G6 and G7."""
     told = {}
     for name in names:
-        folder = out / "judge" / name
-        for gate, folders in (("G2", [oracle, folder]), ("G4", [folder])):
-            try:
-                outcomes = list(gates.GATES[gate][0](argparse.Namespace(folders=folders, split="dev", policy="model")))
-            except SystemExit as e:
-                outcomes = [(None, f"{gate} not judged: {e}")]
-            mark = {True: "PASS", False: "FAIL", None: "-"}
-            told.setdefault(name, []).extend(f"{mark[None if passed is None else bool(passed)]} {line}" for passed, line in outcomes)
+        at = lambda kind, name=name: out / "judge" / f"{name.removesuffix('-teacher')}{kind}"  # noqa: E731
+        if name.endswith("-teacher"):
+            results = out / "judge-teacher" / name.removesuffix("-teacher") / "results-teacher.json.gz"
+            told[name] = verdicts("G6", [results, at("-alone")]) + verdicts("G7", [results, at("-distilled")], at("-distilled"), at("-rl"))
+        elif oracle:
+            told[name] = verdicts("G2", [oracle, at("")]) + verdicts("G4", [at("")])
     return told
 
 
@@ -117,8 +124,8 @@ def main():
     if not (args.out / "run.jsonl").exists():
         sys.exit(f"{args.out}: there is no run.jsonl; models/train/run.py makes one")
     found = collect(args.out)
-    if args.oracle and list(args.oracle.glob("oracle-dev.jsonl.gz*")):
-        found["gates"] = gates_of(args.out, args.oracle, [n for n, p in found["policies"].items() if p["file"]])
+    of_dev = args.oracle if args.oracle and list(args.oracle.glob("oracle-dev.jsonl.gz*")) else None
+    found["gates"] = gates_of(args.out, found["policies"], of_dev)
     found["ablation"] = ablation(args.out)
     folder = args.out / "card"
     folder.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
-Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
+A teacher's student is `distilled`, then `rl`; `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
 a part of the ablation's runs, each on a GPU of its own. No network is trained over several GPUs or hosts.
 """
 
@@ -134,10 +134,12 @@ def plan(args):
         taught, all_seen = add("teacher", name, [*python, script("teacher.py"), oracle, of("teacher", f"teacher.{WEIGHTS}"), "--histories", *seen, *size.teacher, *weights, *threads, *seeded], [links, *seen], [f"teacher.{WEIGHTS}", "teacher.npz"], seed)
         add("judge-teacher", name, [*python, script("judge.py"), taught, of("judge-teacher", ""), *size.judge_teacher, *weights, *device], [taught], ["results-teacher.json.gz"], seed)
         (pupil,) = add("distill", name, [*python, script("distill.py"), oracle, taught, of("distill", f"student.{WEIGHTS}"), "--histories", all_seen, *size.distill, *weights, *threads, *seeded], [links, taught, all_seen], [f"student.{WEIGHTS}"], seed)
+        (alone,) = add("distill", f"{name}-alone", [*python, script("distill.py"), oracle, taught, out / "distill" / f"{name}-alone" / f"student.{WEIGHTS}", "--histories", all_seen, "--share", "0", *size.distill, *threads, *seeded], [links, all_seen], [f"student.{WEIGHTS}"], seed)
         (better,) = add("rl", name, [*python, script("rl.py"), oracle, pupil, of("rl", "rl.onnx"), *size.rl, *threads, *seeded], [links, pupil], ["rl.onnx"], seed)
-        (plain,) = add("export", f"{name}-distilled", [*python, script("export.py"), pupil, out / "export" / f"{name}-distilled" / "student.onnx"], [pupil], ["student.onnx"], seed)
-        files = {"distilled": plain, "rl": better}
-        for kind, file in list(files.items()):
+        files = {"rl": better}
+        for kind, weights_of in (("distilled", pupil), ("alone", alone)):
+            (files[kind],) = add("export", f"{name}-{kind}", [*python, script("export.py"), weights_of, out / "export" / f"{name}-{kind}" / "student.onnx"], [weights_of], ["student.onnx"], seed)
+        for kind, file in [(k, files[k]) for k in ("distilled", "rl")]:
             (files[f"{kind}-int8"],) = add("export", f"{name}-{kind}-int8", [*python, script("quantize.py"), file, out / "export" / f"{name}-{kind}-int8" / "student.onnx", "--states", pupil], [file, pupil], ["student.onnx"], seed)
         shown += [(f"{name}-{kind}", file) for kind, file in files.items()]
     judged = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     for words, change in (
         (["--minutes", "2"], {"oracle": "--budget-s 108 ", "teacher seed-1": "--minutes 1 ", "rl seed-1": "--seconds 96 "}),
         (["--backbone", "scratch"], {"teacher seed-1": "--backbone scratch "}),
-        (["--device", "cuda"], {t: "--device cuda" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1", "rl seed-1")}),
+        (["--device", "cuda"], {t: "--device cuda" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1", "distill seed-1-alone", "rl seed-1")}),
         (["--weights", "/base/smollm2"], {t: "--weights smollm2" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1")}),
         (["--l4sd", "/opt/other"], {"oracle": "--l4sd other "} | {t: "other eval" for t in plain if t.startswith("judge ")}),
     ):
@@ -58,6 +59,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     assert "oracle" not in given and "histories.py found " in given["histories drawn"]
     two = commands(tmp_path, "--seeds", "1,7")
     assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 6
+    assert "--share 0 " in plain["distill seed-1-alone"] and "--share" not in plain["distill seed-1"]
     split = commands(tmp_path, "--gpus", "2")
     assert set(split) - set(plain) == {"ablate part-2"} and "--part 0/2 " in split["ablate part-1"] and "--part 1/2 " in split["ablate part-2"]
     tiny = commands(tmp_path, "--tiny")
@@ -170,10 +172,23 @@ def test_figures_are_those_of_the_results(tmp_path: Path) -> None:
     for folder in (tmp_path / "judge/shipped", tmp_path / "o"):
         folder.mkdir(exist_ok=True)
         (folder / "results.json").write_text(results)
-    found["gates"] = figures.gates_of(tmp_path, tmp_path / "o", ["shipped"])
+    assert figures.gates_of(tmp_path, ["shipped"]) == {}
+    found["gates"] = figures.gates_of(tmp_path, ["shipped"], tmp_path / "o")
     told = found["gates"]["shipped"]
     assert told[0].startswith("PASS G2 0.500 (") and told[1].startswith("- G4 not judged: ") and f"| shipped | {told[0]} |" in figures.text(found)
     assert "| shipped | 0.900, 75 |" in text and "| DualPI2, other seeds | 1.010, 75 |" in text
+
+
+def test_teachers_are_judged_by_their_students(tmp_path: Path) -> None:
+    """Teacher ln .4 = -.916; alone ln .5 = -.693, ratio .8; distilled keeps .693 / .916 = .756, under the .9 wanted; RL makes .5 to .6, 1.2 times."""
+    for name, policy, s in (("judge-teacher/seed-1/results-teacher", "teacher", 0.4), ("judge/seed-1-alone/results", "model", 0.5), ("judge/seed-1-distilled/results", "model", 0.5), ("judge/seed-1-rl/results", "model", 0.6)):
+        file = tmp_path / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"cells": [{"grid": "web", "cell": "a", "policy": policy, "s_score": s}]}))
+    packed = tmp_path / "judge-teacher/seed-1/results-teacher.json.gz"
+    packed.write_bytes(gzip.compress(packed.with_suffix("").read_bytes()))
+    told = figures.gates_of(tmp_path, ["seed-1-teacher"])["seed-1-teacher"]
+    assert [line.split(" (")[0] for line in told] == ["PASS G6 S of the teacher 0.800", "FAIL G7 0.756", "FAIL G7 web: S after RL 1.200"]
 
 
 def test_figures_of_rounds_go_to_tensorboard_where_it_is(out: Path) -> None:
