@@ -101,9 +101,10 @@ student: states tools ## train the transformer into target/student.onnx; CPU, ha
 	@$(ENV) target/venv-train/bin/pip install -q "torch>=2.11" "onnx>=1.23,<2" "onnxruntime==1.31.1" "safetensors>=0.8,<1"
 	@$(ENV) target/venv-train/bin/python models/train/student.py target/oracle-data target/student.onnx $(STATES) $(STUDENT_ARGS)
 
-rules: states ## fit the readable tree of dualpi2-rules into models/rules.toml and its page
-	@$(ENV) target/venv-train/bin/python models/train/rules.py target/oracle-data models/rules.toml $(STATES) \
-	    --doc docs/rules.md $(RULES_ARGS)
+rules: states ## fit the readable tree of dualpi2-rules into target/rules.toml and a copy of its page
+	@cp docs/rules.md target/rules.md
+	@$(ENV) target/venv-train/bin/python models/train/rules.py target/oracle-data target/rules.toml $(STATES) \
+	    --doc target/rules.md $(RULES_ARGS)
 
 wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) python3 -m venv target/venv-wheel && target/venv-wheel/bin/pip install -q "maturin>=1.9,<2"
