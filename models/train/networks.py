@@ -58,17 +58,19 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`layers` of width `d` over the raw windows and, last, the slow features; the last position is what is read."""
 
-    def __init__(self, slow, signals, windows, d=64, layers=2, heads=4, dropout=0.1):
+    def __init__(self, slow, signals, windows, d=64, layers=2, heads=4, dropout=0.1, contexts=0):
         super().__init__()
         self.window = nn.Linear(signals, d)
         self.slow = nn.Sequential(nn.Linear(slow, 2 * d), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * d, d))
-        self.place = nn.Parameter(torch.randn(1, windows + 1, d) * 0.02)
+        tokens = contexts + windows + 1
+        self.place = nn.Parameter(torch.randn(1, tokens, d) * 0.02)
         self.blocks = nn.ModuleList(Block(d, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(d)
-        self.register_buffer("mask", torch.full((windows + 1, windows + 1), -1e9).triu(1))
+        self.register_buffer("mask", torch.full((tokens, tokens), -1e9).triu(1))
 
-    def forward(self, slow, raw):
-        x = torch.cat([self.window(raw), self.slow(slow)[:, None]], 1) + self.place
+    def forward(self, slow, raw, *context):
+        """`context`: vectors of an Encoder, (batch, contexts, d), before the windows; zeros are no context."""
+        x = torch.cat([*context, self.window(raw), self.slow(slow)[:, None]], 1) + self.place
         for block in self.blocks:
             x = block(x, self.mask)
         return self.norm(x[:, -1])
@@ -137,9 +139,40 @@ class Student(nn.Module):
         self.body = KINDS[kind](r.first_raw, r.signals, r.windows, d=width, dropout=dropout, **body)
         self.answer = Heads(width, candidates, head, dropout)
 
-    def heads(self, x):
-        return self.answer(self.body(*self.reader(x)))
+    def heads(self, x, *context):
+        return self.answer(self.body(*self.reader(x), *context))
 
-    def forward(self, x):
-        value, feasible = self.heads(x)
+    def forward(self, x, *context):
+        value, feasible = self.heads(x, *context)
         return expected(value, feasible), feasible
+
+
+class Encoder(nn.Module):
+    """Demonstrations, (batch, most, records, numbers) with a mask (batch, most), to `contexts` vectors of width `d`: (batch, contexts, d).
+
+    They do not depend on what stands where the mask is 0, and are zeros if it is 0 everywhere."""
+
+    def __init__(self, shape, mean, deviation, contexts=4, d=64, heads=4, dropout=0.1):
+        super().__init__()
+        self.most, self.records, numbers = shape
+        self.contexts = contexts
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.as_tensor(1.0 / deviation, dtype=torch.float32))
+        self.record = nn.Sequential(nn.Linear(numbers, 2 * d), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * d, d))
+        self.place = nn.Parameter(torch.randn(1, self.most, 1, d) * 0.02)
+        self.moment = nn.Parameter(torch.randn(1, 1, self.records, d) * 0.02)
+        self.queries = nn.Parameter(torch.randn(1, contexts, d) * 0.5)
+        # Demonstrations are compared record by record, then the queries read them.
+        self.blocks = nn.ModuleList(Block(d, heads, dropout) for _ in range(2))
+        self.norm = nn.LayerNorm(d)
+
+    def forward(self, demonstrations, mask):
+        x = torch.clamp((demonstrations - self.mean) * self.scale, -CLIP, CLIP)
+        x = (self.record(x) + self.place + self.moment).flatten(1, 2)
+        x = torch.cat([x, self.queries.expand(len(mask), -1, -1)], 1)
+        # Everything reads the demonstrations that are there and the queries.
+        seen = torch.cat([mask[:, :, None].expand(-1, -1, self.records).flatten(1), torch.ones_like(x[:, -self.contexts :, 0])], 1)
+        unseen = (seen[:, None, None] - 1) * 1e9
+        for block in self.blocks:
+            x = block(x, unseen)
+        return self.norm(x[:, -self.contexts :]) * mask.amax(1)[:, None, None]

@@ -1,6 +1,7 @@
 """Model files as docs/model.md has them: metadata, golden vectors, and a graph of boosted trees."""
 
 import base64
+import hashlib
 import json
 
 import numpy as np
@@ -111,40 +112,61 @@ def write(path, nodes, inits, count, width, metadata, golden_in, ml=True):
     return finish(path, model, metadata, golden_in)
 
 
-def from_torch(path, module, golden_in, metadata):
-    """Writes a model file of a torch module that returns score, feasible and distance."""
+def from_torch(path, module, golden_in, metadata, more=(), outputs=("score", "feasible", "distance")):
+    """Writes a model file of a torch module that returns `outputs`; its inputs are features, as rows of `golden_in`, and those of `more`:
+    (name, golden inputs of one each a row, whatever their shape)."""
+    inputs = [("features", golden_in), *more]
+    _export(path, module, inputs, outputs, metadata, {"l4sd.candidates": json.dumps(knob_values())})
+
+
+def encoder(path, module, golden_in, metadata=()):
+    """Writes the file of a context encoder, `golden_in` being (name, golden inputs) of each input; returns the file's SHA-256 in hex."""
+    _export(path, module, golden_in, ("context",), dict(metadata), {})
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _export(path, module, inputs, outputs, metadata, fields):
     import io
 
     import torch
 
-    text = io.BytesIO()
-    outputs = ["score", "feasible", "distance"]
-    torch.onnx.export(module, (torch.as_tensor(golden_in[:1]),), text, opset_version=17, dynamo=False, input_names=["features"], output_names=outputs)
+    text, rows = io.BytesIO(), list(zip(*(x for _, x in inputs), strict=True))
+    one = tuple(torch.as_tensor(x[:1]) for _, x in inputs)
+    torch.onnx.export(module, one, text, opset_version=17, dynamo=False, input_names=[n for n, _ in inputs], output_names=list(outputs))
     model = onnx.load_from_string(text.getvalue())
-    session = finish(path, model, metadata, golden_in)
+    names = [n for n, _ in inputs]
+    session = _finish(path, model, metadata, rows, names, fields)
     with torch.no_grad():
-        own = [torch.cat([y.flatten() for y in module(torch.as_tensor(x[None]))]).numpy() for x in golden_in]
-    graph = [np.concatenate([y.ravel() for y in session.run(None, {"features": x[None]})]) for x in golden_in]
-    print("largest difference between torch and the graph:", float(np.abs(np.array(own) - np.array(graph)).max()))
-    return session
+        own = [module(*(torch.as_tensor(x[None]) for x in row)) for row in rows]
+    own = [np.concatenate([np.ravel(y) for y in (x if isinstance(x, tuple) else (x,))]) for x in own]
+    graph = [_answer(session, names, row) for row in rows]
+    print(f"{path}: largest difference between torch and the graph:", float(np.abs(np.array(own) - np.array(graph)).max()))
 
 
 def finish(path, model, metadata, golden_in):
-    """Writes the file with its metadata; the golden vectors are what ONNX Runtime answers here."""
+    """Writes the file of a policy that takes features alone."""
+    return _finish(path, model, metadata, [(x,) for x in golden_in], ["features"], {"l4sd.candidates": json.dumps(knob_values())})
+
+
+def _answer(session, names, row):
+    return np.concatenate([y.ravel() for y in session.run(None, {n: x[None] for n, x in zip(names, row, strict=True)})])
+
+
+def _finish(path, model, metadata, rows, names, fields):
+    """Writes the file with its metadata; the golden vectors, a row of inputs each, are what ONNX Runtime answers here."""
     import onnxruntime
     from l4sd_gym import SCHEMA_HASH
 
     model.ir_version, model.producer_name = 8, "l4sd models/train"
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    golden_out = [np.concatenate([y.ravel() for y in session.run(None, {"features": x[None]})]) for x in golden_in]
     encode = lambda x: base64.b64encode(np.asarray(x, "<f4").tobytes()).decode()  # noqa: E731
     fields = {
         "l4sd.format": "1",
         "l4sd.schema": SCHEMA_HASH,
-        "l4sd.candidates": json.dumps(knob_values()),
-        "l4sd.golden_in": encode(golden_in),
-        "l4sd.golden_out": encode(golden_out),
+        **fields,
+        "l4sd.golden_in": encode(np.concatenate([np.ravel(x) for row in rows for x in row])),
+        "l4sd.golden_out": encode(np.concatenate([_answer(session, names, row) for row in rows])),
         "l4sd.golden_tolerance": "0.0001",
         **metadata,
     }

@@ -54,17 +54,17 @@ def targets(v, c, penalty, device):
     return [a.to(device) for a in (value.clamp(-3, 2), chance.clamp(0.005, 0.995), torch.as_tensor(~np.isnan(v)), cost)]
 
 
-def optimise(net, count, loss_at, args, device):
+def optimise(net, count, loss_at, args, device, batch=BATCH):
     """Lowers `loss_at(places)` over `args.epochs` passes through `count` states; returns the mean of the last hundredth."""
-    steps = max(args.epochs * (count // BATCH), 1)
+    steps = max(args.epochs * (count // batch), 1)
     optimizer = replay.adamw([(list(net.parameters()), args.rate)], device)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=steps + 1, pct_start=0.15, cycle_momentum=False)
     step = replay.Step(loss_at, optimizer)
     net.train()
     losses = []
     for _ in range(args.epochs):
-        for at in torch.randperm(count, device=device).split(BATCH):
-            if len(at) < BATCH and count >= BATCH:
+        for at in torch.randperm(count, device=device).split(batch):
+            if len(at) < batch and count >= batch:
                 continue
             losses.append(step(at))
             schedule.step()
@@ -111,8 +111,8 @@ class Exported(torch.nn.Module):
         self.register_buffer("weights", torch.as_tensor(weights))
         self.register_buffer("bias", torch.as_tensor(bias))
 
-    def forward(self, features):
-        score, feasible = self.net(features)
+    def forward(self, features, *context):
+        score, feasible = self.net(features, *context)
         if self.judge is not None:
             feasible = self.judge(features)[1]
         far = features @ self.weights + self.bias
