@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers; a panic is the failure report")]
 
 use l4sd::config::{
-    Config, ConfigError, KEYS, Limit, LogFormat, LogLevel, Policy, PortSpec, Sched, Settings,
+    Config, ConfigError, Context, KEYS, Limit, LogFormat, LogLevel, Policy, PortSpec, Sched, Settings,
 };
 use l4sd::time::Span;
 use l4sd::units::BitRate;
@@ -91,6 +91,8 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
             }),
         ),
         ("control.onnxruntime", "\"ort.so\"", Box::new(|c| c.control.onnxruntime = Some("ort.so".into()))),
+        ("control.context", "\"auto\"", Box::new(|c| c.control.context = Context::Auto)),
+        ("control.context", "\"a.json\"", Box::new(|c| c.control.context = Context::File("a.json".into()))),
         ("control.shadow", "true", Box::new(|c| c.control.shadow = true)),
         ("control.core", "3", Box::new(|c| c.control.core = Some(3))),
         ("control.t_expire", "\"48ms\"", Box::new(|c| c.control.t_expire = Span::from_millis(48))),
@@ -178,7 +180,12 @@ fn every_mistake_names_place_key_and_fix() {
         (
             "[control]\nmodels = \"m.onnx\"\n",
             "l4sd.toml:8:1: unknown key 'control.models'",
-            vec!["shadow, core, t_expire"],
+            vec!["context, shadow, core, t_expire"],
+        ),
+        (
+            "[control]\ncontext = \"\"\n",
+            "l4sd.toml:8:11: control.context: it names no file; 'none' and 'auto' are the other values",
+            vec!["context = \"/usr/local/etc/l4sd/context.json\""],
         ),
         (
             "[aqm]\ntarget = 15\n",

@@ -6,9 +6,9 @@
 The recipe is that of student.py: labels of trees.labels, its loss. A state is read with a prompt of k demonstrations (demonstrations.py) of
 the same link under another seed, k uniform in 0 to 4; WRONG of the prompts are of another link, half of those of one with a near rate, and
 PERMUTED have their outcomes dealt out anew, so that history has to be weighed against what was told. Many states are of the first seconds,
-when demonstrations say what history cannot yet. --data is made if it is not there. Links of the grids of --hold-out are not trained on;
-what the choice would cost on them, by the labels and without simulation, is printed. OUT.onnx is the student, OUT.context.onnx the encoder.
-Judge it with fewshot_eval.py.
+when demonstrations say what history cannot yet. --data is made if it is not there. Links of the grids of --hold-out, and a share
+--hold-links of the others, are not trained on; what the choice would cost on them, by the labels and without simulation, is printed.
+OUT.onnx is the student, OUT.context.onnx the encoder. Judge it with fewshot_eval.py.
 """
 
 import argparse
@@ -299,6 +299,7 @@ def main():
     parser.add_argument("--gather-only", action="store_true")
     parser.add_argument("--behaviour", type=Path, default=Path(__file__).parent.parent / "student.onnx", help="the policy of a quarter of the episodes")
     parser.add_argument("--hold-out", action="append", default=[], metavar="GRID")
+    parser.add_argument("--hold-links", type=float, default=0.0, metavar="SHARE", help="links of the other grids that are not trained on either")
     parser.add_argument("--threshold", type=float, default=0.6)
     parser.add_argument("--hysteresis", type=float, default=0.05)
     parser.add_argument("--penalty", type=float, default=student.PENALTY)
@@ -321,6 +322,7 @@ def main():
         return
     data = Data.load(args.data)
     held = np.array([r["cell"]["grid"] in args.hold_out for r in records])
+    aside = ~held & (np.random.default_rng([args.seed, 3]).random(len(records)) < args.hold_links)
     parts = [data]
     for step in range(args.dagger + 1):
         begin = time.monotonic()
@@ -328,13 +330,13 @@ def main():
         data = Data.join(parts)
         v, c = trees.labels(records, data.link, data.time)
         groups = [g for g in data.groups() if len(data.bank.of[data.link[g[0]]]) > 0]
-        own, others = ([g for g in groups if held[data.link[g[0]]] == h] for h in (False, True))
+        own, near, others = ([g for g in groups if some[data.link[g[0]]]] for some in (~held & ~aside, aside, held))
         prompts = Prompts(data.bank, sorted({int(data.link[g[0]]) for g in own}))
         model = build(data, own, names, args)
         loss = train(model, data, prompts, own, student.targets(v, c, args.penalty, "cpu"), args)
         model.eval()
         print(f"round {step}: {sum(map(len, own))} states of {len(prompts.links)} links, loss {loss:.4f}, {time.monotonic() - begin:.0f} s", flush=True)
-        for name, some in (("trained on", own[:: max(len(own) // 300, 1)]), ("held out", others)):
+        for name, some in (("trained on", own[:: max(len(own) // 200, 1)]), ("of the same grids, held out", near), ("of grids held out", others)):
             if some:
                 print(f"links {name}: {len(some)} episodes")
                 cost_of_choice(model, data, Prompts(data.bank, sorted({int(data.link[g[0]]) for g in some})), some, v, c, args)

@@ -164,7 +164,7 @@ def main():
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--library", type=Path)
     parser.add_argument("--library-oracle", type=Path)
-    parser.add_argument("--no-overall", action="store_true")
+    parser.add_argument("--overall", nargs="*", metavar="ARM", help="arms that `l4sd eval` judges too; without this all, with nothing none")
     parser.add_argument("--records", type=Path, help="where DualPI2's runs of `l4sd eval` are kept")
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--hysteresis", type=float)
@@ -205,7 +205,7 @@ def main():
     table, verdicts = {}, {}
     for arm in arms:
         table[arm[0]] = early(model, scenarios, args.seeds, contexts(arm, runs), args)[1]
-        if not args.no_overall:
+        if args.overall is None or arm[0] in args.overall:
             results = overall(model, args, args.grids, lambda told, arm=arm: contexts(arm, [place[g, c] for g, c, _ in told]))
             rows = [r for r in results["summary"] if r["scope"] == "overall" and r["against"] == "dualpi2" and r["policy"] == "few-shot"]
             cells = {(c["grid"], c["cell"]): c["s_score"] for c in results["cells"] if c["policy"] == "few-shot"}
@@ -238,13 +238,14 @@ def report(args, scenarios, reference, table, verdicts):
     rows = {}
     for n in table:
         o = [f"{v['value']:.3f} ({v['lo']:.3f} to {v['hi']:.3f})" if i == 0 else f"{100 * v['value']:.0f}" for i, v in enumerate(verdicts[n][:2])] if n in verdicts else ["", ""]
-        rows[n] = [form(scores[n]), form(first[n]), form(later[n]) if later else "none", form(less(n, zero, scores)), f"{100 * used[n]:+.2f}", *o, form(against(n, zero)) if n in verdicts else ""]
+        rows[n] = [form(scores[n]), form(first[n]), form(later[n]) if later else "none", form(less(n, zero, scores)), f"{100 * used[n]:+.2f}", *o, form(against(n, zero)) if {n, zero} <= cells.keys() else ""]
         print(f"| {n} | " + " | ".join(rows[n]) + " |")
+    over = {wrong, zero} <= cells.keys()
     for a, b in ((right, zero), (right, wrong), (right, "4, wrong, near rate"), (right, "4, permuted"), (wrong, zero)):
-        print(f"{a} over {b}: early {form(less(a, b, scores))}" + (f", overall {form(against(a, b))}" if cells else ""))
+        print(f"{a} over {b}: early {form(less(a, b, scores))}" + (f", overall {form(against(a, b))}" if {a, b} <= cells.keys() else ""))
     better = all(interval(less(right, b, scores)[1])[1] < 0 for b in (zero, wrong))
-    harm = np.exp((against(wrong, zero) if cells else less(wrong, zero, scores))[0])
-    print(f"{'PASS' if better and harm <= NO_HARM else 'FAIL'} few-shot works: right beats k = 0 and wrong, early: {'yes' if better else 'no'}; a wrong link costs {100 * (harm - 1):+.1f} % {'overall' if cells else 'early'} (at most {100 * (NO_HARM - 1):.0f} %)")
+    harm = np.exp((against(wrong, zero) if over else less(wrong, zero, scores))[0])
+    print(f"{'PASS' if better and harm <= NO_HARM else 'FAIL'} few-shot works: right beats k = 0 and wrong, early: {'yes' if better else 'no'}; a wrong link costs {100 * (harm - 1):+.1f} % {'overall' if over else 'early'} (at most {100 * (NO_HARM - 1):.0f} %)")
     args.out.write_text(json.dumps({"grids": args.grids, "split": args.split, "seeds": args.seeds, "windows": len(of), "rows": rows}, indent=1))
 
 

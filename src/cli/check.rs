@@ -38,8 +38,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let source = Source::of(&config)?;
     super::netmap::refuse_idle_keeper(&config)?;
     let mut rows = findings(&config);
-    if let Some(Source::Model(file, path)) = source {
-        rows.push(model(&file, &path, &config)?);
+    if let Some(source) = &source
+        && let Source::Model(file, path, _) = source
+    {
+        rows.push(model(file, path, &config)?);
+        rows.extend(context(source, &config)?);
     }
     if args.json {
         let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -67,6 +70,21 @@ fn model(file: &ModelFile, path: &Path, config: &Config) -> Result<Row, Failure>
         Err(e) => return Err(e.into()),
     };
     Ok(Row { severity, subject: "model".to_owned(), message, privilege: false })
+}
+
+/// What the model is shown, tried on this host; nothing can be said where nothing runs the model.
+fn context(source: &Source, config: &Config) -> Result<Option<Row>, Failure> {
+    let shown = match source.try_context(config) {
+        Err(e) if e.exit == Exit::Host => return Ok(None),
+        other => other?,
+    };
+    let row = |[left, right]: [Option<String>; 2]| {
+        let severity = if left.is_some() && right.is_some() { "ok" } else { "warn" };
+        let [left, right] = [left, right].map(|name| name.unwrap_or("no profile of a near rate".to_owned()));
+        let message = format!("{left} left to right, {right} right to left");
+        Row { severity, subject: "context".to_owned(), message, privilege: false }
+    };
+    Ok(shown.map(row))
 }
 
 fn findings(config: &Config) -> Vec<Row> {

@@ -1,6 +1,6 @@
 //! Who decides in `run` and `check`: from the policy's name to a thread that makes decisions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, OnceLock, mpsc};
 
@@ -8,10 +8,11 @@ use hdrhistogram::Histogram;
 use tracing::{info, warn};
 
 use super::exit::Failure;
-use crate::config::{Config, Policy as PolicyName, Sched};
+use crate::config::{Config, Context, Policy as PolicyName, Sched};
+use crate::control::context::Profiles;
 use crate::control::guard::GuardCounters;
 use crate::control::link::{LinkCounters, Stage, ThreadLink, times};
-use crate::control::model::{ModelError, ModelFile, Session, shipped};
+use crate::control::model::{EncoderFile, ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
 use crate::control::policy::replay::Replay;
 use crate::control::policy::rules::{Ruled, Rules};
@@ -39,8 +40,49 @@ pub(super) enum Source {
     Replay(Replay),
     /// A readable tree.
     Rules(Rules),
-    /// A model, and what it is called.
-    Model(Arc<ModelFile>, PathBuf),
+    /// A model, what it is called, and what it is shown.
+    Model(Arc<ModelFile>, PathBuf, Option<Shown>),
+}
+
+/// What a model is shown of a link before it sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Shown(Arc<(EncoderFile, Profiles)>);
+
+impl Shown {
+    /// What the configuration asks for; `None` for nothing. The model must read it.
+    fn of(config: &Config, model: &ModelFile, path: &Path) -> Result<Option<Self>, Failure> {
+        let file = match &config.control.context {
+            Context::None => return Ok(None),
+            Context::Auto => None,
+            Context::File(file) => Some(file.as_path()),
+        };
+        let schema = Schema::embedded();
+        let encoder = EncoderFile::of(model, path, &schema)?;
+        Ok(Some(Self(Arc::new((encoder, Profiles::open(file, &schema)?)))))
+    }
+
+    /// Puts the context of a link of this rate in `session`. A link that no profile is like goes without.
+    fn show(
+        &self,
+        session: &mut Session,
+        direction: Direction,
+        config: &Config,
+    ) -> Result<Option<String>, ModelError> {
+        let (encoder, profiles) = &*self.0;
+        let mbps = match direction {
+            Direction::LeftToRight => config.link.rate,
+            Direction::RightToLeft => config.link.rate_right_to_left,
+        }
+        .as_mbps_f64();
+        let Some(profile) = profiles.nearest(mbps) else {
+            warn!(%direction, "no demonstration is of a link within a factor of two of {mbps} Mbit/s; the model goes without");
+            return Ok(None);
+        };
+        let library = config.control.onnxruntime.as_deref();
+        session.set_context(&encoder.encode(&profile.demonstrations, &Schema::embedded(), library)?);
+        info!(%direction, profile = %profile.name, encoder = %encoder.sha256, "the model is shown demonstrations");
+        Ok(Some(profile.name.clone()))
+    }
 }
 
 impl Source {
@@ -56,7 +98,17 @@ impl Source {
         };
         let wanted = config.control.model_sha256.as_deref();
         let model = ModelFile::open(path.as_deref(), &Schema::embedded(), wanted)?;
-        Ok(Some(Self::Model(Arc::new(model), shipped::name(path.as_deref()))))
+        let name = shipped::name(path.as_deref());
+        let shown = Shown::of(config, &model, &name)?;
+        Ok(Some(Self::Model(Arc::new(model), name, shown)))
+    }
+
+    /// The profiles that the two directions are shown, once everything has been tried; `None` without a context.
+    pub(super) fn try_context(&self, config: &Config) -> Result<Option<[Option<String>; 2]>, Failure> {
+        let Self::Model(model, path, Some(shown)) = self else { return Ok(None) };
+        let mut session = Session::open(model, path, config.control.onnxruntime.as_deref())?;
+        let mut of = |direction| shown.show(&mut session, direction, config);
+        Ok(Some([of(Direction::LeftToRight)?, of(Direction::RightToLeft)?]))
     }
 
     /// The policy, ready to decide. Takes long for a model.
@@ -69,12 +121,15 @@ impl Source {
         match self {
             Self::Replay(replay) => Ok(Box::new(replay)),
             Self::Rules(rules) => Ok(Box::new(Ruled::new(rules, &Schema::embedded()))),
-            Self::Model(model, path) => {
-                let session = Session::open(&model, &path, config.control.onnxruntime.as_deref())?;
+            Self::Model(model, path, shown) => {
+                let mut session = Session::open(&model, &path, config.control.onnxruntime.as_deref())?;
                 info!(
                     model = %path.display(), sha256 = %session.sha256(), backend = %session.backend(),
                     "the model has answered its golden vectors"
                 );
+                if let Some(shown) = shown {
+                    shown.show(&mut session, direction, config)?;
+                }
                 let _ = backend.set(session.backend().label());
                 let policy = Learned::new(session, &Schema::embedded());
                 // One core is enough for both as long as they do not want it at the same time.
@@ -95,7 +150,7 @@ impl Source {
         clock: Monotonic,
     ) -> std::io::Result<(ThreadLink, Monitor)> {
         let model_sha256 = match &self {
-            Self::Model(model, _) => Some(model.sha256.clone()),
+            Self::Model(model, ..) => Some(model.sha256.clone()),
             Self::Replay(_) | Self::Rules(_) => None,
         };
         let backend = Arc::new(OnceLock::new());

@@ -4,6 +4,7 @@ use core::fmt;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
+use crate::control::context::ContextError;
 use crate::control::model::{Fault, ModelError};
 use crate::control::policy::replay::ReplayError;
 use crate::control::policy::rules::RulesError;
@@ -111,6 +112,13 @@ impl From<RulesError> for Failure {
 impl From<ModelError> for Failure {
     fn from(e: ModelError) -> Self {
         let exit = if matches!(e.fault, Fault::NoBackend(_)) { Exit::Host } else { Exit::Data };
+        Self::new(exit, e)
+    }
+}
+
+impl From<ContextError> for Failure {
+    fn from(e: ContextError) -> Self {
+        let exit = if matches!(e, ContextError::Io { .. }) { Exit::Host } else { Exit::Data };
         Self::new(exit, e)
     }
 }

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
-use crate::control::model::{ModelFile, Session, shipped};
+use crate::control::context::{self, Profiles};
+use crate::control::model::{EncoderFile, ModelFile, Session, shipped};
 use crate::runtime::clock::{Clock, Monotonic};
 use crate::telemetry::features::schema::Schema;
 
@@ -23,6 +24,18 @@ enum Verb {
     Check(FileArgs),
     /// Print what it says of itself; nothing is run
     Show(FileArgs),
+    /// Make demonstrations of a link for [control] context out of what `sim --record` wrote of it
+    Adapt(AdaptArgs),
+}
+
+#[derive(Debug, Args)]
+struct AdaptArgs {
+    /// Records of links, one each; their rates tell which one is shown to a model
+    #[arg(value_name = "RECORD", required = true)]
+    records: Vec<PathBuf>,
+    /// Where the demonstrations go
+    #[arg(long, value_name = "FILE", default_value = "context.json")]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +70,8 @@ struct Shown {
     parameters: u64,
     operators: Vec<(String, usize)>,
     outputs: Vec<(String, Vec<usize>)>,
+    context: Option<Vec<usize>>,
+    context_encoder: Option<String>,
     candidates: usize,
     period_s: f64,
     threshold: f64,
@@ -89,6 +104,7 @@ pub(super) fn model(args: &ModelArgs) -> Result<(), Failure> {
     let (args, check) = match &args.verb {
         Verb::Check(args) => (args, true),
         Verb::Show(args) => (args, false),
+        Verb::Adapt(args) => return adapt(args),
     };
     let schema = Schema::embedded();
     let model = ModelFile::open(args.file.as_deref(), &schema, args.sha256.as_deref())?;
@@ -103,18 +119,45 @@ pub(super) fn model(args: &ModelArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes the demonstrations of some links.
+fn adapt(args: &AdaptArgs) -> Result<(), Failure> {
+    let schema = Schema::embedded();
+    let mut profiles = Vec::new();
+    for path in &args.records {
+        let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let profile = context::record::profile(path, &name, &schema)?;
+        let returns: Vec<String> =
+            profile.demonstrations.iter().map(|d| format!("{:.2}", context::value(d))).collect();
+        println!(
+            "{name}: {:.3} Mbit/s, demonstrations with returns {}",
+            profile.rate_mbps,
+            returns.join(", ")
+        );
+        profiles.push(profile);
+    }
+    Profiles::new(profiles, &schema).write(&args.out)?;
+    println!("wrote {}; [control] context = \"{}\"", args.out.display(), args.out.display());
+    Ok(())
+}
+
 /// Decisions that are timed.
 const TIMED: usize = 1000;
 
 fn try_it(model: &ModelFile, args: &FileArgs) -> Result<Checked, Failure> {
     let mut session = Session::open(model, &args.name(), args.onnxruntime.as_deref())?;
+    let schema = Schema::embedded();
+    if model.context.is_some() {
+        let encoder = EncoderFile::of(model, &args.name(), &schema)?;
+        session.set_context(&encoder.encode(&[], &schema, args.onnxruntime.as_deref())?);
+    }
     let clock = Monotonic::start();
     let golden = &model.card.golden.inputs;
-    let width = Schema::embedded().width();
+    let width = schema.width();
+    let question = width + context_size(model);
     let mut took: Vec<u64> = Vec::with_capacity(TIMED);
-    for input in golden.chunks_exact(width).cycle().take(TIMED) {
+    for input in golden.chunks_exact(question).cycle().take(TIMED) {
         let begun = clock.now();
-        session.run(input).map_err(|e| Failure::new(Exit::Data, e))?;
+        session.run(&input[..width]).map_err(|e| Failure::new(Exit::Data, e))?;
         took.push(clock.now().since(begun).as_nanos());
     }
     took.sort_unstable();
@@ -124,6 +167,11 @@ fn try_it(model: &ModelFile, args: &FileArgs) -> Result<Checked, Failure> {
         backend: session.backend().to_string(),
         decision_us: Percentiles { p50: us(50), p99: us(99), max },
     })
+}
+
+/// Numbers of the context that it reads.
+fn context_size(model: &ModelFile) -> usize {
+    model.context.as_ref().map_or(0, |shape| shape.iter().product())
 }
 
 fn shown(model: &ModelFile, args: &FileArgs, checked: Option<Checked>, width: usize) -> Shown {
@@ -136,13 +184,15 @@ fn shown(model: &ModelFile, args: &FileArgs, checked: Option<Checked>, width: us
         parameters: model.parameters,
         operators: model.operators.clone(),
         outputs: model.outputs.iter().map(|o| (o.name.clone(), o.shape.clone())).collect(),
+        context: model.context.clone(),
+        context_encoder: card.context_encoder.clone(),
         candidates: card.candidates.len(),
         period_s: card.period.as_secs_f64(),
         threshold: card.threshold,
         hysteresis: card.hysteresis,
         distance_limit: card.distance_limit,
         feed_forward_threshold: card.feed_forward_threshold,
-        golden_vectors: card.golden.inputs.len() / width,
+        golden_vectors: card.golden.inputs.len() / (width + context_size(model)),
         golden_tolerance: card.golden.tolerance,
         notes: card.notes.clone(),
         checked,
@@ -154,6 +204,10 @@ fn text(s: &Shown) -> String {
     let mut out = String::new();
     let operators: Vec<String> = s.operators.iter().map(|(op, n)| format!("{op} x{n}")).collect();
     let outputs: Vec<String> = s.outputs.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let context = match (&s.context, &s.context_encoder) {
+        (Some(shape), Some(encoder)) => format!("{shape:?} by the encoder {encoder}"),
+        _ => "none".to_owned(),
+    };
     let or_none = |x: Option<f64>| x.map_or("none".to_owned(), |x| x.to_string());
     let producer = if s.producer.is_empty() { "unknown" } else { &s.producer };
     for (name, value) in [
@@ -163,6 +217,7 @@ fn text(s: &Shown) -> String {
         ("parameters", s.parameters.to_string()),
         ("operators", operators.join(", ")),
         ("outputs", outputs.join(", ")),
+        ("context", context),
         ("settings", format!("{} candidates, one chosen every {} s", s.candidates, s.period_s)),
         ("rule", format!("eligible from P(feasible) = {}, hysteresis {}", s.threshold, s.hysteresis)),
         ("retreats", format!("above distance {}", or_none(s.distance_limit))),

@@ -84,10 +84,11 @@ impl Changes {
     }
 
     fn control(&mut self, old: &ControlConfig, new: &ControlConfig) {
-        let ControlConfig { model, model_sha256, onnxruntime, shadow, core, t_expire } = old;
+        let ControlConfig { model, model_sha256, onnxruntime, context, shadow, core, t_expire } = old;
         self.fix("control.model", *model != new.model);
         self.fix("control.model_sha256", *model_sha256 != new.model_sha256);
         self.fix("control.onnxruntime", *onnxruntime != new.onnxruntime);
+        self.fix("control.context", *context != new.context);
         self.fix("control.shadow", *shadow != new.shadow);
         self.fix("control.core", *core != new.core);
         self.fix("control.t_expire", *t_expire != new.t_expire);
@@ -173,6 +174,7 @@ mod tests {
             ("control.model", format!("{BASE}[control]\nmodel = \"m.onnx\""), ""),
             ("control.model_sha256", format!("{BASE}[control]\nmodel_sha256 = \"{}\"", "0".repeat(64)), ""),
             ("control.onnxruntime", format!("{BASE}[control]\nonnxruntime = \"o.so\""), ""),
+            ("control.context", format!("{BASE}[control]\ncontext = \"auto\""), ""),
             ("control.shadow", format!("{BASE}[control]\nshadow = true"), ""),
             ("control.core", format!("{BASE}[control]\ncore = 1"), ""),
             ("control.t_expire", format!("{BASE}[control]\nt_expire = \"8ms\""), ""),

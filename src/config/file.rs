@@ -34,7 +34,8 @@ sections! {
     }
     Aqm { policy: Text<super::Policy>, target: Text<Time>, t_update: Text<Time>, nqb: bool }
     Control {
-        model: PathBuf, model_sha256: String, onnxruntime: PathBuf, shadow: bool, core: i64, t_expire: Text<Time>,
+        model: PathBuf, model_sha256: String, onnxruntime: PathBuf, context: Text<super::Context>, shadow: bool, core: i64,
+        t_expire: Text<Time>,
     }
     Runtime {
         cores: Vec<i64>, sched: Text<super::Sched>, busy_poll: bool, pidfile: PathBuf, netmap_emulated: bool,
@@ -159,6 +160,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Settings, ConfigError> {
         model: control.model,
         model_sha256: control.model_sha256,
         onnxruntime: control.onnxruntime,
+        context: value(control.context),
         shadow: control.shadow,
         core: control.core,
         t_expire: time(control.t_expire),

@@ -22,7 +22,7 @@ pub use constants::Constants;
 pub use error::{ConfigError, Place};
 pub use port_spec::{PortKind, PortSpec};
 pub use settings::{KEYS, Key, Places, Settings};
-pub use values::{Limit, Listen, LogFormat, LogLevel, Policy, Sched, ValueError};
+pub use values::{Context, Limit, Listen, LogFormat, LogLevel, Policy, Sched, ValueError};
 
 use crate::time::Span;
 use crate::units::BitRate;
@@ -87,6 +87,8 @@ pub struct ControlConfig {
     pub model_sha256: Option<String>,
     /// The ONNX Runtime library; `None` looks where it usually is.
     pub onnxruntime: Option<PathBuf>,
+    /// What the model is shown of the link at its start.
+    pub context: Context,
     /// Decide and log, but do not apply.
     pub shadow: bool,
     /// CPU core of the controller thread; `None` leaves it to the scheduler.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{
-    AqmConfig, Config, ConfigError, ControlConfig, Limit, LinkConfig, Listen, LogConfig, LogFormat, LogLevel,
-    Place, Policy, PortSpec, RuntimeConfig, Sched, file,
+    AqmConfig, Config, ConfigError, Context, ControlConfig, Limit, LinkConfig, Listen, LogConfig, LogFormat,
+    LogLevel, Place, Policy, PortSpec, RuntimeConfig, Sched, file,
 };
 use crate::time::Span;
 use crate::units::BitRate;
@@ -32,7 +32,7 @@ impl Key {
 }
 
 /// Every key there is, in the order of the sample file.
-pub const KEYS: [Key; 29] = [
+pub const KEYS: [Key; 30] = [
     Key { name: "version", example: "1" },
     Key { name: "left.port", example: "\"packet:eth0\"" },
     Key { name: "right.port", example: "\"packet:eth1\"" },
@@ -52,6 +52,7 @@ pub const KEYS: [Key; 29] = [
         example: "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"",
     },
     Key { name: "control.onnxruntime", example: "\"/usr/local/lib/libonnxruntime.so\"" },
+    Key { name: "control.context", example: "\"/usr/local/etc/l4sd/context.json\"" },
     Key { name: "control.shadow", example: "true" },
     Key { name: "control.core", example: "3" },
     Key { name: "control.t_expire", example: "\"32ms\"" },
@@ -110,6 +111,8 @@ pub struct Settings {
     pub model_sha256: Option<String>,
     /// `control.onnxruntime`
     pub onnxruntime: Option<PathBuf>,
+    /// `control.context`
+    pub context: Option<Context>,
     /// `control.shadow`
     pub shadow: Option<bool>,
     /// `control.core`
@@ -172,6 +175,7 @@ impl Settings {
             overhead: "link.overhead", mpu: "link.mpu", limit: "link.limit", delay: "link.delay",
             policy: "aqm.policy", target: "aqm.target", t_update: "aqm.t_update", nqb: "aqm.nqb",
             model: "control.model", model_sha256: "control.model_sha256", onnxruntime: "control.onnxruntime",
+            context: "control.context",
             shadow: "control.shadow", core: "control.core", t_expire: "control.t_expire",
             cores: "runtime.cores", sched: "runtime.sched", busy_poll: "runtime.busy_poll",
             pidfile: "runtime.pidfile", netmap_emulated: "runtime.netmap_emulated", keeper: "runtime.keeper",
@@ -209,6 +213,7 @@ impl Settings {
                 model: self.model.clone(),
                 model_sha256: self.model_sha256()?,
                 onnxruntime: self.onnxruntime.clone(),
+                context: self.context.clone().unwrap_or_default(),
                 shadow: self.shadow.unwrap_or(false),
                 core: self.number("control.core", self.core, 0, CORE_MAX)?.map(|n| n as usize),
                 t_expire: self

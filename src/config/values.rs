@@ -201,6 +201,31 @@ impl FromStr for Sched {
     }
 }
 
+/// What a model is shown of a link before it sees it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Context {
+    /// Nothing.
+    #[default]
+    None,
+    /// The profile of the built-in library whose rate is nearest.
+    Auto,
+    /// That of this file, which `l4sd model adapt` wrote.
+    File(PathBuf),
+}
+
+impl FromStr for Context {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "" => Err(ValueError("it names no file; 'none' and 'auto' are the other values".to_owned())),
+            "none" => Ok(Self::None),
+            "auto" => Ok(Self::Auto),
+            file => Ok(Self::File(file.into())),
+        }
+    }
+}
+
 /// Where metrics are served.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Listen {

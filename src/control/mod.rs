@@ -6,6 +6,7 @@
 //! a [`link::ControlLink`] are wait-free for it.
 
 pub mod action;
+pub mod context;
 pub mod guard;
 pub mod link;
 pub mod model;

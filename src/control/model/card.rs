@@ -18,7 +18,7 @@ pub const FORMAT: &str = "1";
 /// Fewest golden vectors.
 pub const MIN_GOLDEN: usize = 2;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "l4sd.format",
     "l4sd.schema",
     "l4sd.candidates",
@@ -30,12 +30,13 @@ const KEYS: [&str; 11] = [
     "l4sd.golden_in",
     "l4sd.golden_out",
     "l4sd.golden_tolerance",
+    "l4sd.context_encoder",
 ];
 
 /// Inputs and what a faithful backend answers to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Golden {
-    /// Feature vectors, one after another.
+    /// Feature vectors, one after another, each followed by the context that it goes with if the model reads one.
     pub inputs: Vec<f32>,
     /// For each of them the outputs in the order of the graph, one after another.
     pub outputs: Vec<f32>,
@@ -58,6 +59,8 @@ pub struct Card {
     pub distance_limit: Option<f64>,
     /// A feed-forward is asked for when its probability is at least this; `None` without the output `feed_forward`.
     pub feed_forward_threshold: Option<f64>,
+    /// SHA-256, in hex, of the encoder that makes the context; with the input `context` only.
+    pub context_encoder: Option<String>,
     /// Golden vectors.
     pub golden: Golden,
     /// Keys that mean nothing to the program, for people.
@@ -68,7 +71,7 @@ fn wrong(what: impl Into<String>) -> Fault {
     Fault::Card(what.into())
 }
 
-type Metadata<'a> = BTreeMap<&'a str, &'a str>;
+pub(super) type Metadata<'a> = BTreeMap<&'a str, &'a str>;
 
 fn text<'a>(metadata: &Metadata<'a>, key: &str) -> Result<&'a str, Fault> {
     metadata.get(key).copied().ok_or_else(|| wrong(format!("its metadata lacks '{key}' (see docs/model.md)")))
@@ -97,24 +100,58 @@ fn floats(metadata: &Metadata<'_>, key: &str) -> Result<Vec<f32>, Fault> {
     Ok(floats)
 }
 
+/// That the metadata are of this format and schema and have no key of the program's beyond `keys`.
+pub(super) fn identity(metadata: &Metadata<'_>, keys: &[&str], schema: &Schema) -> Result<(), Fault> {
+    let format = text(metadata, "l4sd.format")?;
+    if format != FORMAT {
+        return Err(wrong(format!("its format is '{format}'; this program knows {FORMAT}")));
+    }
+    if let Some(key) = metadata.keys().find(|k| k.starts_with("l4sd.") && !keys.contains(k)) {
+        return Err(wrong(format!("its metadata has '{key}', which this program does not know")));
+    }
+    let made_for = text(metadata, "l4sd.schema")?;
+    if made_for != schema.hash {
+        return Err(wrong(format!(
+            "it was made for the feature schema {made_for}, and this program has {}; use the program that it was made \
+             for, or train it anew",
+            schema.hash
+        )));
+    }
+    Ok(())
+}
+
+/// Golden vectors of a graph that takes `question` numbers and gives `outputs`.
+pub(super) fn golden(metadata: &Metadata<'_>, question: usize, outputs: &[Port]) -> Result<Golden, Fault> {
+    let golden = Golden {
+        inputs: floats(metadata, "l4sd.golden_in")?,
+        outputs: floats(metadata, "l4sd.golden_out")?,
+        tolerance: number(metadata, "l4sd.golden_tolerance", 0.0, 0.1)? as f32,
+    };
+    let vectors = golden.inputs.len() / question.max(1);
+    let answer: usize = outputs.iter().map(|o| o.shape.iter().product::<usize>()).sum();
+    if vectors < MIN_GOLDEN
+        || golden.inputs.len() != vectors * question
+        || golden.outputs.len() != vectors * answer
+    {
+        return Err(wrong(format!(
+            "its golden vectors have {} inputs and {} outputs; {MIN_GOLDEN} or more vectors of {question} and {answer} \
+             were expected",
+            golden.inputs.len(),
+            golden.outputs.len()
+        )));
+    }
+    Ok(golden)
+}
+
 impl Card {
-    /// Reads metadata and holds it against the graph's outputs and the schema.
-    pub(super) fn read(metadata: &Metadata<'_>, outputs: &[Port], schema: &Schema) -> Result<Self, Fault> {
-        let format = text(metadata, "l4sd.format")?;
-        if format != FORMAT {
-            return Err(wrong(format!("its format is '{format}'; this program knows {FORMAT}")));
-        }
-        if let Some(key) = metadata.keys().find(|k| k.starts_with("l4sd.") && !KEYS.contains(k)) {
-            return Err(wrong(format!("its metadata has '{key}', which this program does not know")));
-        }
-        let made_for = text(metadata, "l4sd.schema")?;
-        if made_for != schema.hash {
-            return Err(wrong(format!(
-                "it was made for the feature schema {made_for}, and this program has {}; use the program that it was made \
-                 for, or train it anew",
-                schema.hash
-            )));
-        }
+    /// Reads metadata and holds it against the graph's outputs, the shape of its context, and the schema.
+    pub(super) fn read(
+        metadata: &Metadata<'_>,
+        outputs: &[Port],
+        context: Option<&[usize]>,
+        schema: &Schema,
+    ) -> Result<Self, Fault> {
+        identity(metadata, &KEYS, schema)?;
         let candidates = candidates(text(metadata, "l4sd.candidates")?)?;
         let n = candidates.len();
         let output = |name: &str| outputs.iter().find(|o| o.name == name);
@@ -143,25 +180,18 @@ impl Card {
         if let Some(port) = outputs.iter().find(|o| !known.contains(&o.name.as_str())) {
             return Err(wrong(format!("its output '{}' is none of {}", port.name, known.join(", "))));
         }
-        let golden = Golden {
-            inputs: floats(metadata, "l4sd.golden_in")?,
-            outputs: floats(metadata, "l4sd.golden_out")?,
-            tolerance: number(metadata, "l4sd.golden_tolerance", 0.0, 0.1)? as f32,
+        let context_encoder = match (context, metadata.get("l4sd.context_encoder")) {
+            (None, None) => None,
+            (Some(_), Some(hash)) => Some((*hash).to_owned()),
+            (Some(_), None) => {
+                return Err(wrong("it has the input 'context' but no metadata 'l4sd.context_encoder'"));
+            }
+            (None, Some(_)) => {
+                return Err(wrong("it has metadata 'l4sd.context_encoder' but no input 'context'"));
+            }
         };
-        let vectors = golden.inputs.len() / schema.width();
-        let answer: usize = outputs.iter().map(|o| o.shape.iter().product::<usize>()).sum();
-        if vectors < MIN_GOLDEN
-            || golden.inputs.len() != vectors * schema.width()
-            || golden.outputs.len() != vectors * answer
-        {
-            return Err(wrong(format!(
-                "its golden vectors have {} inputs and {} outputs; {MIN_GOLDEN} or more vectors of {} and {answer} were \
-                 expected",
-                golden.inputs.len(),
-                golden.outputs.len(),
-                schema.width()
-            )));
-        }
+        let question = schema.width() + context.map_or(0, |shape| shape.iter().product());
+        let golden = golden(metadata, question, outputs)?;
         let foreign = metadata.iter().filter(|(k, _)| !k.starts_with("l4sd."));
         Ok(Self {
             period: Span::from_secs_f64(number(metadata, "l4sd.period_s", 0.001, 10.0)?),
@@ -174,6 +204,7 @@ impl Card {
                 [1, FEED_FORWARD.len()],
                 1.0,
             )?,
+            context_encoder,
             candidates,
             golden,
             notes: foreign.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),

@@ -24,7 +24,13 @@ pub(crate) struct Linear {
     pub(crate) slope: (usize, f32),
     /// `distance` is this feature's value, the limit 1.
     pub(crate) distance: Option<usize>,
+    /// SHA-256 of an encoder: there is an input `context` of shape [`CONTEXT`], whose numbers are added to the score of
+    /// every candidate but the first.
+    pub(crate) context: Option<String>,
 }
+
+/// Shape of a context.
+pub(crate) const CONTEXT: [usize; 3] = [1, 2, 3];
 
 impl Default for Linear {
     /// 5 ms is better than 15 ms, and feasible.
@@ -36,6 +42,7 @@ impl Default for Linear {
             feed_forward: None,
             slope: (0, 0.0),
             distance: None,
+            context: None,
         }
     }
 }
@@ -57,10 +64,82 @@ fn port(name: &str, shape: &[usize]) -> ValueInfo {
     ValueInfo { name: name.to_owned(), r#type: Some(Type { tensor_type: Some(tensor) }) }
 }
 
+fn tensor(name: &str, dims: &[usize], values: Vec<f32>) -> Tensor {
+    Tensor {
+        dims: dims.iter().map(|d| d.cast_signed() as i64).collect(),
+        data_type: FLOAT,
+        name: name.to_owned(),
+        raw_data: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        ..Tensor::default()
+    }
+}
+
+/// An encoder each of whose numbers is how many demonstrations there are, plus the first number of the first of them.
+pub(crate) fn encoder(schema: &Schema) -> Vec<u8> {
+    use crate::control::context::{MOST, RECORDS, width};
+    let (shown, size) = (MOST * RECORDS * width(schema), CONTEXT.iter().product::<usize>());
+    let of = |inputs: &[&str], output: &str, op: &str| Node {
+        input: inputs.iter().map(|&i| i.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        op_type: op.to_owned(),
+        ..Node::default()
+    };
+    let first = (0..shown * size).map(|k| f32::from(u8::from(k < size))).collect();
+    let shape = Tensor {
+        dims: vec![3],
+        data_type: 7,
+        name: "shape".to_owned(),
+        raw_data: CONTEXT.iter().flat_map(|&n| (n.cast_signed() as i64).to_le_bytes()).collect(),
+        ..Tensor::default()
+    };
+    let graph = Graph {
+        name: "encoder".to_owned(),
+        input: vec![port("demonstrations", &[1, MOST, RECORDS, width(schema)]), port("mask", &[1, MOST])],
+        output: vec![port("context", &CONTEXT)],
+        initializer: vec![
+            tensor("ones", &[MOST, size], vec![1.0; MOST * size]),
+            tensor("first", &[shown, size], first),
+            tensor("none", &[1, size], vec![0.0; size]),
+            shape,
+        ],
+        node: vec![
+            of(&["demonstrations"], "flat", "Flatten"),
+            of(&["mask", "ones", "none"], "count", "Gemm"),
+            of(&["flat", "first", "count"], "sum", "Gemm"),
+            of(&["sum", "shape"], "context", "Reshape"),
+        ],
+        ..Graph::default()
+    };
+    let question = |number: f32, count: usize| {
+        let mut all = vec![number; shown];
+        all.extend((0..MOST).map(|i| f32::from(u8::from(i < count))));
+        all
+    };
+    let golden_in = [question(0.5, 1), question(-1.0, 3)].concat();
+    let golden_out: Vec<f32> = [1.5, 2.0].into_iter().flat_map(|x| vec![x; size]).collect();
+    Model {
+        ir_version: 8,
+        graph: Some(graph),
+        opset_import: vec![OperatorSet { domain: String::new(), version: 17 }],
+        metadata_props: vec![
+            entry("l4sd.format", "1"),
+            entry("l4sd.schema", &schema.hash),
+            entry("l4sd.golden_in", encode(&golden_in)),
+            entry("l4sd.golden_out", encode(&golden_out)),
+            entry("l4sd.golden_tolerance", "0.0001"),
+        ],
+        ..Model::default()
+    }
+    .encode_to_vec()
+}
+
 impl Linear {
-    fn answers(&self, features: &[f32]) -> Vec<f32> {
-        let by_slope =
-            |(i, s): (usize, &f32)| if i == 0 { *s } else { s + self.slope.1 * features[self.slope.0] };
+    fn answers(&self, width: usize, question: &[f32]) -> Vec<f32> {
+        let (features, context) = question.split_at(width);
+        let told: f32 = context.iter().sum();
+        let by_slope = |(i, s): (usize, &f32)| {
+            if i == 0 { *s } else { s + self.slope.1 * features[self.slope.0] + told }
+        };
         let mut all: Vec<f32> = self.score.iter().enumerate().map(by_slope).collect();
         all.extend(&self.feasible);
         all.extend(self.distance.map(|at| features[at]));
@@ -78,16 +157,9 @@ impl Linear {
         };
         let mut gemm = |name: &str, bias: &[f32], weight: &dyn Fn(usize, usize) -> f32| {
             let n = bias.len();
-            let tensor = |part: &str, dims: &[usize], values: Vec<f32>| Tensor {
-                dims: dims.iter().map(|d| d.cast_signed() as i64).collect(),
-                data_type: FLOAT,
-                name: format!("{name}.{part}"),
-                raw_data: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-                ..Tensor::default()
-            };
             let weights = (0..width * n).map(|k| weight(k / n, k % n)).collect();
-            graph.initializer.push(tensor("weight", &[width, n], weights));
-            graph.initializer.push(tensor("bias", &[n], bias.to_vec()));
+            graph.initializer.push(tensor(&format!("{name}.weight"), &[width, n], weights));
+            graph.initializer.push(tensor(&format!("{name}.bias"), &[n], bias.to_vec()));
             graph.node.push(Node {
                 input: vec!["features".to_owned(), format!("{name}.weight"), format!("{name}.bias")],
                 output: vec![name.to_owned()],
@@ -98,6 +170,7 @@ impl Linear {
         };
         let (at, slope) = self.slope;
         gemm("score", &self.score, &|feature, i| if feature == at && i > 0 { slope } else { 0.0 });
+        let size: usize = if self.context.is_some() { CONTEXT.iter().product() } else { 0 };
         gemm("feasible", &self.feasible, &|_, _| 0.0);
         if let Some(at) = self.distance {
             gemm("distance", &[0.0], &|feature, _| f32::from(u8::from(feature == at)));
@@ -105,8 +178,23 @@ impl Linear {
         if let Some(logits) = &self.feed_forward {
             gemm("feed_forward", logits, &|_, _| 0.0);
         }
-        let inputs: Vec<f32> = (0..2 * width).map(|i| ((i * 7) % 13) as f32 / 13.0).collect();
-        let outputs: Vec<f32> = inputs.chunks(width).flat_map(|x| self.answers(x)).collect();
+        if self.context.is_some() {
+            graph.input.push(port("context", &CONTEXT));
+            let n = self.score.len();
+            let weights = (0..size * n).map(|k| f32::from(u8::from(k % n > 0))).collect();
+            graph.initializer.push(tensor("score.told", &[size, n], weights));
+            let of = |inputs: &[&str], output: &str, op: &str| Node {
+                input: inputs.iter().map(|&i| i.to_owned()).collect(),
+                output: vec![output.to_owned()],
+                op_type: op.to_owned(),
+                ..Node::default()
+            };
+            "unseen".clone_into(&mut graph.node[0].output[0]);
+            graph.node.push(of(&["context"], "flat", "Flatten"));
+            graph.node.push(of(&["flat", "score.told", "unseen"], "score", "Gemm"));
+        }
+        let inputs: Vec<f32> = (0..2 * (width + size)).map(|i| ((i * 7) % 13) as f32 / 13.0).collect();
+        let outputs: Vec<f32> = inputs.chunks(width + size).flat_map(|x| self.answers(width, x)).collect();
         let mut metadata_props = vec![
             entry("l4sd.format", "1"),
             entry("l4sd.schema", &schema.hash),
@@ -119,6 +207,7 @@ impl Linear {
             entry("l4sd.golden_tolerance", "0.0001"),
             entry("note", "linear, for tests"),
         ];
+        metadata_props.extend(self.context.as_ref().map(|sha256| entry("l4sd.context_encoder", sha256)));
         metadata_props.extend(self.distance.map(|_| entry("l4sd.distance_limit", "1")));
         metadata_props.extend(self.feed_forward.map(|_| entry("l4sd.feed_forward_threshold", "0.5")));
         Model {

@@ -113,8 +113,61 @@ pub struct ModelFile {
     pub parameters: u64,
     /// What the graph gives.
     pub outputs: Vec<Port>,
+    /// The shape of its input `context`, `[1, vectors, width]`, if it has one.
+    pub context: Option<Vec<usize>>,
     pub(super) bytes: Vec<u8>,
 }
+
+/// A graph that may be run, whatever it is for.
+pub(super) struct Judged {
+    pub(super) sha256: String,
+    pub(super) model: Model,
+    pub(super) opset: i64,
+    pub(super) operators: Vec<(String, usize)>,
+    pub(super) parameters: u64,
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
+}
+
+impl Judged {
+    /// Judges bytes; `wanted` is the SHA-256 that they must have, if that is known.
+    pub(super) fn of(bytes: &[u8], wanted: Option<&str>) -> Result<Self, Fault> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Fault::TooLarge(bytes.len() as u64));
+        }
+        let sha256 = hash_of(bytes);
+        if let Some(wanted) = wanted.filter(|w| !w.eq_ignore_ascii_case(&sha256)) {
+            return Err(Fault::Hash { is: sha256, wanted: wanted.to_owned() });
+        }
+        let model = Model::decode(bytes).map_err(|e| wrong(format!("not an ONNX file: {e}")))?;
+        let graph = model.graph.as_ref().ok_or_else(|| wrong("not an ONNX file: it has no graph"))?;
+        let opset = opset(&model)?;
+        if !model.training_info.is_empty() || !model.functions.is_empty() {
+            return Err(wrong("it has functions or training information; export plain inference"));
+        }
+        let operators = operators(graph)?;
+        let parameters = constants(graph)?;
+        let ports = |of: &[super::proto::ValueInfo]| -> Result<Vec<Port>, Fault> {
+            let shape = |of: &super::proto::ValueInfo| {
+                of.r#type
+                    .as_ref()
+                    .and_then(super::proto::Type::float_shape)
+                    .ok_or_else(|| wrong(format!("'{}' must be 32-bit floats of a fixed shape", of.name)))
+            };
+            of.iter().map(|o| Ok(Port { name: name(&o.name)?, shape: shape(o)? })).collect()
+        };
+        let (inputs, outputs) = (ports(&graph.input)?, ports(&graph.output)?);
+        Ok(Self { sha256, opset, operators, parameters, inputs, outputs, model })
+    }
+
+    /// What it says of itself.
+    pub(super) fn metadata(&self) -> std::collections::BTreeMap<&str, &str> {
+        self.model.metadata_props.iter().map(|e| (e.key.as_str(), e.value.as_str())).collect()
+    }
+}
+
+/// Most numbers that a context may have.
+const MAX_CONTEXT: usize = 1 << 16;
 
 impl ModelFile {
     /// Reads `path` and judges it against `schema`. `wanted` is the SHA-256 that it must have, in hex, if that is known.
@@ -144,47 +197,57 @@ impl ModelFile {
     /// # Errors
     /// The first thing that is wrong with them.
     pub fn judge(bytes: Vec<u8>, schema: &Schema, wanted: Option<&str>) -> Result<Self, Fault> {
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Fault::TooLarge(bytes.len() as u64));
-        }
-        let sha256 = hash_of(&bytes);
-        if let Some(wanted) = wanted.filter(|w| !w.eq_ignore_ascii_case(&sha256)) {
-            return Err(Fault::Hash { is: sha256, wanted: wanted.to_owned() });
-        }
-        let model = Model::decode(bytes.as_slice()).map_err(|e| wrong(format!("not an ONNX file: {e}")))?;
-        let graph = model.graph.as_ref().ok_or_else(|| wrong("not an ONNX file: it has no graph"))?;
-        let opset = opset(&model)?;
-        if !model.training_info.is_empty() || !model.functions.is_empty() {
-            return Err(wrong("it has functions or training information; export plain inference"));
-        }
-        let operators = operators(graph)?;
-        let parameters = constants(graph)?;
-        let [input] = graph.input.as_slice() else {
-            return Err(wrong(format!("it takes {} inputs; l4sd gives one, 'features'", graph.input.len())));
-        };
-        let shape = |of: &super::proto::ValueInfo| {
-            of.r#type
-                .as_ref()
-                .and_then(super::proto::Type::float_shape)
-                .ok_or_else(|| wrong(format!("'{}' must be 32-bit floats of a fixed shape", of.name)))
-        };
+        let judged = Judged::of(&bytes, wanted)?;
         let want = vec![1, schema.width()];
-        let is = shape(input)?;
-        if input.name != "features" || is != want {
-            return Err(wrong(format!(
-                "its input is '{}' {is:?}; l4sd gives 'features' {want:?}",
-                input.name
-            )));
-        }
-        let outputs = graph.output.iter().map(|o| Ok(Port { name: name(&o.name)?, shape: shape(o)? }));
-        let outputs: Vec<Port> = outputs.collect::<Result<_, Fault>>()?;
-        let metadata = model.metadata_props.iter().map(|e| (e.key.as_str(), e.value.as_str()));
-        let card = Card::read(&metadata.collect(), &outputs, schema)?;
-        Ok(Self { sha256, card, producer: model.producer_name, opset, operators, parameters, outputs, bytes })
+        let context = match judged.inputs.as_slice() {
+            [features] if is_features(features, &want) => None,
+            [features, context] if is_features(features, &want) && context.name == "context" => {
+                let size = context.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+                if !matches!(context.shape[..], [1, _, _])
+                    || !size.is_some_and(|n| (1..=MAX_CONTEXT).contains(&n))
+                {
+                    return Err(wrong(format!(
+                        "its input 'context' is {:?}; it is [1, vectors, width], at most {MAX_CONTEXT} numbers",
+                        context.shape
+                    )));
+                }
+                Some(context.shape.clone())
+            }
+            [other] => {
+                return Err(wrong(format!(
+                    "its input is '{}' {:?}; l4sd gives 'features' {want:?}",
+                    other.name, other.shape
+                )));
+            }
+            others => {
+                let names: Vec<&str> = others.iter().map(|p| p.name.as_str()).collect();
+                return Err(wrong(format!(
+                    "it takes the inputs {}; l4sd gives 'features' {want:?}, and 'context' after it",
+                    names.join(", ")
+                )));
+            }
+        };
+        let card = Card::read(&judged.metadata(), &judged.outputs, context.as_deref(), schema)?;
+        let Judged { sha256, model, opset, operators, parameters, outputs, .. } = judged;
+        Ok(Self {
+            sha256,
+            card,
+            producer: model.producer_name,
+            opset,
+            operators,
+            parameters,
+            outputs,
+            context,
+            bytes,
+        })
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+fn is_features(port: &Port, want: &[usize]) -> bool {
+    port.name == "features" && port.shape == want
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     let file = std::fs::File::open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {

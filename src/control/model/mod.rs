@@ -1,11 +1,13 @@
 //! A learned policy's file: read whole, checked whole, or refused. It is an ONNX graph whose metadata says how it is
 //! used; [`mod@file`] reads and judges the bytes, [`card`] the metadata, [`Session`] runs the graph, and [`choice`]
-//! turns its numbers into parameters. `docs/model.md` is the format for those who make such files.
+//! turns its numbers into parameters. A model that reads a context has an [`encoder`] beside it. `docs/model.md` is the
+//! format for those who make such files.
 //!
 //! Must not decide what is admitted: that is the guard's.
 
 pub mod card;
 pub mod choice;
+pub mod encoder;
 #[cfg(test)]
 pub(crate) mod fabricate;
 pub mod file;
@@ -18,6 +20,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use card::Card;
+pub use encoder::EncoderFile;
 pub use file::ModelFile;
 pub use session::Session;
 
@@ -76,6 +79,11 @@ pub enum Fault {
          [control] onnxruntime"
     )]
     NoBackend(#[from] l4sd_onnxruntime::NoBackend),
+    /// A context was asked for, and it reads none.
+    #[error(
+        "it reads no context: set [control] context = \"none\", or name a model with the input 'context' (docs/model.md)"
+    )]
+    NoContext,
     /// Its answers to the golden inputs are not the golden outputs.
     #[error(
         "its answers differ from its golden vectors by {worst:e} where {tolerance:e} is allowed ({backend})"

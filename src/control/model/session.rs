@@ -25,6 +25,8 @@ static ENVIRONMENT: OnceLock<Result<Environment, String>> = OnceLock::new();
 pub struct Session {
     graph: ort::session::Session,
     input: Tensor<f32>,
+    /// The second input, if the graph has one; zeros are no context.
+    context: Option<Tensor<f32>>,
     options: RunOptions<HasSelectedOutputs>,
     /// Values of all outputs, one after another.
     values: Vec<f32>,
@@ -66,22 +68,18 @@ impl Session {
     }
 
     fn ready(model: &ModelFile, backend: &Backend) -> Result<Self, Fault> {
-        let refused = |e: &dyn fmt::Display| Fault::Backend {
-            backend: backend.to_string(),
-            reason: e.to_string().lines().next().unwrap_or("no reason given").to_owned(),
-        };
-        let environment = ENVIRONMENT
-            .get_or_init(|| ort::init().with_telemetry(false).build().map_err(|e| e.to_string()))
-            .as_ref()
-            .map_err(|e| refused(e))?;
-        let builder = ort::session::Session::builder(environment).map_err(|e| refused(&e))?;
-        let builder =
-            builder.with_optimization_level(GraphOptimizationLevel::Level3).map_err(|e| refused(&e))?;
-        let builder = builder.with_intra_threads(1).map_err(|e| refused(&e))?;
-        let mut builder = builder.with_inter_threads(1).map_err(|e| refused(&e))?;
-        let graph = builder.commit_from_memory(&model.bytes).map_err(|e| refused(&e))?;
-        let width = model.card.golden.inputs.len() / golden_vectors(model);
+        let refused = |e: &dyn fmt::Display| refused(backend, e);
+        let graph = graph(&model.bytes, backend)?;
+        let question = model.card.golden.inputs.len() / golden_vectors(model);
+        let size = model.context.as_ref().map_or(0, |shape| shape.iter().product());
+        let width = question - size;
         let input = Tensor::from_array(([1, width], vec![0.0f32; width])).map_err(|e| refused(&e))?;
+        let context = model
+            .context
+            .as_ref()
+            .map(|shape| Tensor::from_array((shape.clone(), vec![0.0f32; size])))
+            .transpose()
+            .map_err(|e| refused(&e))?;
         let mut selector = OutputSelector::default();
         if matches!(backend, Backend::OnnxRuntime { .. }) {
             // tract takes values to write into and leaves them as they were (ort-tract 0.5.0).
@@ -108,6 +106,7 @@ impl Session {
         let mut this = Self {
             graph,
             input,
+            context,
             options,
             values: vec![0.0; names.iter().map(|(_, n)| n).sum()],
             parts,
@@ -116,30 +115,38 @@ impl Session {
             sha256: model.sha256.clone(),
             backend: backend.clone(),
         };
-        this.answer_golden()?;
+        this.answer_golden(width)?;
         for _ in 0..WARM_UP {
             this.run(&model.card.golden.inputs[..width])?;
         }
         Ok(this)
     }
 
-    fn answer_golden(&mut self) -> Result<(), Fault> {
+    fn answer_golden(&mut self, width: usize) -> Result<(), Fault> {
         let golden = self.card.golden.clone();
         let vectors = golden.outputs.len() / self.values.len();
-        let width = golden.inputs.len() / vectors;
+        let question = golden.inputs.len() / vectors;
         let mut worst = 0.0f32;
-        for (input, wanted) in golden.inputs.chunks(width).zip(golden.outputs.chunks(self.values.len())) {
-            self.run(input)?;
-            for (is, wanted) in self.values.iter().zip(wanted) {
-                let off = (is - wanted).abs();
-                worst = if off.is_nan() { f32::INFINITY } else { worst.max(off) };
-            }
+        for (input, wanted) in golden.inputs.chunks(question).zip(golden.outputs.chunks(self.values.len())) {
+            self.set_context(&input[width..]);
+            self.run(&input[..width])?;
+            worst = worst.max(apart(&self.values, wanted));
         }
-        if worst > golden.tolerance {
-            let backend = self.backend.to_string();
-            return Err(Fault::Golden { worst, tolerance: golden.tolerance, backend });
+        if let Some(context) = &mut self.context {
+            context.extract_tensor_mut().1.fill(0.0);
         }
-        Ok(())
+        judged(worst, golden.tolerance, &self.backend)
+    }
+
+    /// From now on the model reads these vectors as its context; until then it has none, which is zeros.
+    ///
+    /// # Panics
+    /// If they are not as many numbers as its input `context` has; a model without one takes none.
+    pub fn set_context(&mut self, vectors: &[f32]) {
+        match &mut self.context {
+            Some(context) => context.extract_tensor_mut().1.copy_from_slice(vectors),
+            None => assert!(vectors.is_empty(), "a model without the input 'context' takes none"),
+        }
     }
 
     /// Answers one feature vector.
@@ -155,9 +162,15 @@ impl Session {
             reason: e.to_string(),
         };
         self.input.extract_tensor_mut().1.copy_from_slice(features);
-        let inputs = ort::inputs!["features" => self.input.view()];
-        let outputs =
-            self.graph.run_with_options(inputs, &self.options).map_err(|e| failed(&self.backend, &e))?;
+        let features = self.input.view();
+        let outputs = match &self.context {
+            Some(context) => self.graph.run_with_options(
+                ort::inputs!["features" => features, "context" => context.view()],
+                &self.options,
+            ),
+            None => self.graph.run_with_options(ort::inputs!["features" => features], &self.options),
+        }
+        .map_err(|e| failed(&self.backend, &e))?;
         let mut at = 0;
         for (name, len) in &self.names {
             let value =
@@ -202,4 +215,39 @@ impl Session {
 fn golden_vectors(model: &ModelFile) -> usize {
     let answer: usize = model.outputs.iter().map(|o| o.shape.iter().product::<usize>()).sum();
     (model.card.golden.outputs.len() / answer.max(1)).max(1)
+}
+
+fn refused(backend: &Backend, e: &dyn fmt::Display) -> Fault {
+    let reason = e.to_string().lines().next().unwrap_or("no reason given").to_owned();
+    Fault::Backend { backend: backend.to_string(), reason }
+}
+
+/// A graph on a backend.
+pub(super) fn graph(bytes: &[u8], backend: &Backend) -> Result<ort::session::Session, Fault> {
+    let refused = |e: &dyn fmt::Display| refused(backend, e);
+    let environment = ENVIRONMENT
+        .get_or_init(|| ort::init().with_telemetry(false).build().map_err(|e| e.to_string()))
+        .as_ref()
+        .map_err(|e| refused(e))?;
+    let builder = ort::session::Session::builder(environment).map_err(|e| refused(&e))?;
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::Level3).map_err(|e| refused(&e))?;
+    let builder = builder.with_intra_threads(1).map_err(|e| refused(&e))?;
+    let mut builder = builder.with_inter_threads(1).map_err(|e| refused(&e))?;
+    builder.commit_from_memory(bytes).map_err(|e| refused(&e))
+}
+
+/// The largest difference; what is no number is infinitely far.
+pub(super) fn apart(is: &[f32], wanted: &[f32]) -> f32 {
+    is.iter().zip(wanted).fold(0.0, |worst: f32, (is, wanted)| {
+        let off = (is - wanted).abs();
+        if off.is_nan() { f32::INFINITY } else { worst.max(off) }
+    })
+}
+
+/// Whether golden vectors are answered well enough.
+pub(super) fn judged(worst: f32, tolerance: f32, backend: &Backend) -> Result<(), Fault> {
+    if worst > tolerance {
+        return Err(Fault::Golden { worst, tolerance, backend: backend.to_string() });
+    }
+    Ok(())
 }

@@ -2,10 +2,11 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::fabricate::{Linear, can_run};
+use super::fabricate::{CONTEXT, Linear, can_run, encoder};
 use super::proto::{Anything, Attribute, Entry, Model, Node};
-use super::{Fault, ModelFile, Session};
+use super::{EncoderFile, Fault, ModelFile, Session};
 use crate::aqm::params::Knobs;
+use crate::control::context::{self, RECORDS};
 use crate::telemetry::features::schema::Schema;
 use crate::time::Span;
 
@@ -172,4 +173,92 @@ fn the_committed_model_is_the_linear_one() {
         std::fs::write(&path, &bytes).unwrap();
     }
     assert!(std::fs::read(&path).unwrap() == bytes, "{}: not what the schema of today wants", path.display());
+}
+
+/// A folder with the model `m.onnx` that reads a context, and the encoder beside it, of which the model knows `sha256`.
+fn pair(sha256: Option<String>) -> (tempfile::TempDir, std::path::PathBuf) {
+    use sha2::{Digest as _, Sha256};
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = encoder(&Schema::embedded());
+    let is = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let model = folder.path().join("m.onnx");
+    std::fs::write(&model, Linear { context: Some(sha256.unwrap_or(is)), ..Linear::default() }.bytes())
+        .unwrap();
+    std::fs::write(EncoderFile::beside(&model), bytes).unwrap();
+    (folder, model)
+}
+
+#[test]
+fn a_context_and_its_encoder_go_together() {
+    let schema = Schema::embedded();
+    let (_folder, path) = pair(None);
+    let model = ModelFile::read(&path, &schema, None).unwrap();
+    assert_eq!(model.context, Some(CONTEXT.to_vec()));
+    assert_eq!(EncoderFile::of(&model, &path, &schema).unwrap().sha256, model.card.context_encoder.unwrap());
+
+    let (_folder, path) = pair(Some("0".repeat(64)));
+    let model = ModelFile::read(&path, &schema, None).unwrap();
+    let error = EncoderFile::of(&model, &path, &schema).unwrap_err().to_string();
+    assert!(error.contains("m.context.onnx: its SHA-256 is") && error.contains(&"0".repeat(64)), "{error}");
+    std::fs::copy(&path, EncoderFile::beside(&path)).unwrap();
+    let wanted = ModelFile::read(&path, &schema, None).unwrap().sha256;
+    let file = Linear { context: Some(wanted), ..Linear::default() }.file();
+    let other = ModelFile::read(file.path(), &schema, None).unwrap();
+    let error = EncoderFile::of(&other, &path, &schema).unwrap_err().to_string();
+    assert!(error.contains("an encoder for this model turns"), "{error}");
+
+    let file = Linear::default().file();
+    let model = ModelFile::read(file.path(), &schema, None).unwrap();
+    let error = EncoderFile::of(&model, file.path(), &schema).unwrap_err().to_string();
+    assert!(error.contains("it reads no context: set [control] context = \"none\""), "{error}");
+
+    let spoilt = |spoil: &dyn Fn(&mut Model)| {
+        let mut model = Linear { context: Some("00".into()), ..Linear::default() }.model(&schema);
+        spoil(&mut model);
+        judge(&model).expect_err("it is spoilt").to_string()
+    };
+    for (message, part) in [
+        (
+            spoilt(&|m| m.metadata_props.retain(|e| e.key != "l4sd.context_encoder")),
+            "no metadata 'l4sd.context_encoder'",
+        ),
+        (spoilt(&|m| m.graph.as_mut().unwrap().input.truncate(1)), "but no input 'context'"),
+        (spoilt(&|m| m.graph.as_mut().unwrap().input[1].name = "x".into()), "the inputs features, x"),
+        (
+            spoilt(&|m| {
+                let ty = m.graph.as_mut().unwrap().input[1].r#type.as_mut().unwrap();
+                ty.tensor_type.as_mut().unwrap().shape.as_mut().unwrap().dim.truncate(2);
+            }),
+            "'context' is [1, 2]",
+        ),
+    ] {
+        assert!(message.contains(part), "{message} lacks {part}");
+    }
+}
+
+/// Two demonstrations are shown, that with the lower return first: its first number is -4, so each of six numbers is
+/// 2 - 4, and the score of the second candidate -.5 - 12.
+#[test]
+fn a_session_reads_the_context_that_the_encoder_makes() {
+    if !can_run() {
+        return;
+    }
+    let schema = Schema::embedded();
+    let (_folder, path) = pair(None);
+    let model = ModelFile::read(&path, &schema, None).unwrap();
+    let mut session = Session::open(&model, &path, None).unwrap();
+    let features = vec![0.0; schema.width()];
+    assert_eq!(session.run(&features).unwrap().score, [0.0, -0.5], "without a context it is zeros");
+    let shot = |first: f32, utilisation: f32| {
+        let mut record = vec![0.0; context::width(&schema)];
+        record[0] = first;
+        record[context::width(&schema) - 3] = utilisation;
+        vec![record; RECORDS]
+    };
+    let encoder = EncoderFile::of(&model, &path, &schema).unwrap();
+    let vectors = encoder.encode(&[shot(9.0, 1.0), shot(-4.0, 0.5)], &schema, None).unwrap();
+    assert_eq!(vectors, [-2.0; 6]);
+    session.set_context(&vectors);
+    assert_eq!(session.run(&features).unwrap().score, [0.0, -12.5]);
+    assert_eq!(encoder.encode(&[], &schema, None).unwrap(), [0.0; 6]);
 }
