@@ -19,7 +19,7 @@ TRACT_MODELS = tests/models/linear.onnx models/student.onnx
 ENV = . bench/testbed/env.sh;
 BIN = "$${CARGO_TARGET_DIR:-target}/release"
 
-.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules teacher train venv-teacher train-smoke train-smoke-teacher wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
+.PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules teacher fewshot train venv-teacher train-smoke train-smoke-teacher wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +86,13 @@ train-smoke-teacher: build tools venv-teacher ## the same, tiny, on the CPU, som
 teacher: venv-teacher ## only the language model, on target/oracle-data (make oracle), into target/teacher.safetensors; needs a GPU
 	@$(ENV) $(TEACHER_PYTHON) models/train/teacher.py target/oracle-data target/teacher.safetensors --model models/student.onnx \
 	    --device cuda $(TEACHER_ARGS)
+
+HELD_OUT = flows rtt steps bursty
+
+fewshot: venv-teacher ## train a student that is shown demonstrations on target/oracle-data (make oracle), and try it on grids held out
+	@$(ENV) $(TEACHER_PYTHON) models/train/fewshot.py target/oracle-data target/fewshot.pt --data target/fewshot.npz \
+	    $(HELD_OUT:%=--hold-out %) --hold-links .1 $(FEWSHOT_ARGS)
+	@$(ENV) $(TEACHER_PYTHON) models/train/fewshot_eval.py target/fewshot.pt target/fewshot.json $(HELD_OUT)
 
 states: wheel ## what trees, student and rules are fitted to: states of the train links of target/oracle-data (make oracle)
 	@$(ENV) python3 -m venv target/venv-train && target/venv-train/bin/pip install -q target/wheels/l4sd_gym-*.whl

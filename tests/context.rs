@@ -75,3 +75,21 @@ fn a_context_for_a_model_that_reads_none_is_one_clear_message() {
         assert!(!said.contains("context"), "{said}");
     }
 }
+
+/// A second of an idle link of 16 ms windows under a target of its own: some 60 rows a direction, and the action is it.
+#[test]
+fn a_run_records_what_a_policy_would_have_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = "run --left mem: --right mem: --rate 40Mbit --policy dualpi2:target=5ms --duration 1s --record --out o --metrics off";
+    let (code, _, said) = l4sd(dir.path(), &words.split(' ').collect::<Vec<_>>());
+    assert_eq!(code, Some(0), "{said}");
+    let schema = l4sd::telemetry::features::Schema::embedded();
+    let columns = l4sd::telemetry::features::dataset::columns(&schema);
+    let target = columns.iter().position(|c| c == "action.target").unwrap();
+    for direction in ["left_to_right", "right_to_left"] {
+        let file = dir.path().join("o/record").join(direction).with_extension("csv");
+        let rows = l4sd::telemetry::features::dataset::read(&file, &schema).unwrap();
+        assert!((40..=70).contains(&rows.len()), "{direction}: {} rows", rows.len());
+        assert!(rows.iter().all(|row| (row[target] - 0.005).abs() < 1e-9), "{direction}");
+    }
+}

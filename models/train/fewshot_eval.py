@@ -12,7 +12,8 @@ what context = "auto" can know. Demonstrations are of RFC 9332's constants and o
 - overall: the runs and the verdict of `l4sd eval`.
 
 Intervals: two-level bootstrap, links, then seeds; differences are of the same draws. For `overall` the differences are over links.
-"Works": right (k = 4) beats k = 0 and the wrong link, both early, intervals without 1; and the wrong link costs at most 3 % overall.
+"Works": right (k = 4) beats k = 0 and the wrong link, both early, intervals without 1; and the wrong link costs at most 3 % overall (--part
+says which of the two is judged; both by default).
 """
 
 import argparse
@@ -49,7 +50,8 @@ def changes(scenario):
     if not told.get("phase"):
         at |= {_seconds(f[k]) for f in told.get("flow", []) for k in ("start", "stop") if k in f}
     at = sorted(a for a in at if a < length)
-    return [a for a, b in zip(at, [*at[1:], length], strict=True) if b - a >= EARLY_S]
+    # The last moment that is seen of a run is up to two periods before its end.
+    return [a for a, b in zip(at, [*at[1:], length - 2 * demonstrations.PERIOD_S], strict=True) if b - a >= EARLY_S]
 
 
 def ln_score(figures, reference):
@@ -100,28 +102,34 @@ def interval(x):
 
 
 def early(model, scenarios, seeds, context, args):
-    """Figures (windows, seeds, 3) of the windows after changes; `context(link, seed)` places, or None for DualPI2."""
-    runs = [(i, s) for s in range(seeds) for i in range(len(scenarios))]
+    """(link of each window, figures (windows, seeds, 3)) of the windows after changes; `context` has a row for each seed and link, link
+    by link; None is DualPI2."""
     at = [changes(s) for s in scenarios]
-    of = [i for i, a in enumerate(at) for _ in a]
+    of = np.array([i for i, a in enumerate(at) for _ in a])
     ends = np.array([a + EARLY_S for x in at for a in x])
-    first = np.concatenate([[0], np.cumsum([len(a) for a in at])])
     figures = np.full((len(of), seeds, 3), np.nan)
-    taken = np.zeros((len(of), seeds), bool)
     pick = None if context is None else fewshot.rule(model, args)
+    # A link is run no longer than its windows want.
+    for brief in (True, False):
+        some = [i for i, a in enumerate(at) if (len(a) == 1) == brief]
+        if not some:
+            continue
+        runs = [(i, s) for s in range(seeds) for i in some]
+        rows = None if context is None else context[[s * len(scenarios) + i for i, s in runs]]
 
-    def choose(features, current, links, when):
-        return np.zeros(len(links), np.int64) if pick is None else pick(features, current, context[links])
+        def choose(features, current, links, when, rows=rows):
+            return np.zeros(len(links), np.int64) if pick is None else pick(features, current, rows[links])
 
-    steps = demonstrations.run([scenarios[i] for i, _ in runs], [50021 * (s + 1) for _, s in runs], args.threads, choose, trail_s=EARLY_S)
-    for when, _, infos, under_way in steps:
-        for r in np.flatnonzero(under_way):
-            i, s = runs[r]
-            for w in range(first[i], first[i + 1]):
-                if not taken[w, s] and when >= ends[w] - 1e-6:
-                    taken[w, s] = True
-                    figures[w, s] = [infos[k][r] for k in ("delay_l_ms", "delay_c_ms", "utilisation")]
-    return np.array(of), figures
+        windows = [np.flatnonzero(of == i) for i, _ in runs]
+        taken = [0] * len(runs)
+        until = EARLY_S + 2 * demonstrations.PERIOD_S if brief else None
+        steps = demonstrations.run([scenarios[i] for i, _ in runs], [50021 * (s + 1) for _, s in runs], args.threads, choose, until, EARLY_S)
+        for when, _, infos, under_way in steps:
+            for r in np.flatnonzero(under_way):
+                if taken[r] < len(windows[r]) and when >= ends[windows[r][taken[r]]] - 1e-6:
+                    figures[windows[r][taken[r]], runs[r][1]] = [infos[k][r] for k in ("delay_l_ms", "delay_c_ms", "utilisation")]
+                    taken[r] += 1
+    return of, figures
 
 
 def overall(model, args, grids, contexts_of):
@@ -164,7 +172,8 @@ def main():
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--library", type=Path)
     parser.add_argument("--library-oracle", type=Path)
-    parser.add_argument("--overall", nargs="*", metavar="ARM", help="arms that `l4sd eval` judges too; without this all, with nothing none")
+    parser.add_argument("--arm", action="append", help="only these arms")
+    parser.add_argument("--part", default="both", choices=("both", "early", "overall"))
     parser.add_argument("--records", type=Path, help="where DualPI2's runs of `l4sd eval` are kept")
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--hysteresis", type=float)
@@ -195,17 +204,20 @@ def main():
     auto = library(args, scenarios) if args.library else None
     arms = [*fewshot.ARMS, *([(AUTO, MOST, "auto")] if auto else [])]
 
+    arms = [arm for arm in arms if not args.arm or arm[0] in args.arm]
+
     def contexts(arm, links):
         rng = np.random.default_rng(4242)
         shown = [auto(prompts.rate[prompts.links == i][0], rng) if arm[2] == "auto" else fewshot.shown_of(prompts, arm, i, None, rng) for i in links]
         return fewshot.contexts(model, *(np.array(x) for x in zip(*shown, strict=True)))
 
     runs = [i for _ in range(args.seeds) for i in range(len(scenarios))]
-    reference = early(None, scenarios, args.seeds, None, args)
+    reference = early(None, scenarios, args.seeds, None, args) if args.part != "overall" else None
     table, verdicts = {}, {}
     for arm in arms:
-        table[arm[0]] = early(model, scenarios, args.seeds, contexts(arm, runs), args)[1]
-        if args.overall is None or arm[0] in args.overall:
+        if args.part != "overall":
+            table[arm[0]] = early(model, scenarios, args.seeds, contexts(arm, runs), args)[1]
+        if args.part != "early":
             results = overall(model, args, args.grids, lambda told, arm=arm: contexts(arm, [place[g, c] for g, c, _ in told]))
             rows = [r for r in results["summary"] if r["scope"] == "overall" and r["against"] == "dualpi2" and r["policy"] == "few-shot"]
             cells = {(c["grid"], c["cell"]): c["s_score"] for c in results["cells"] if c["policy"] == "few-shot"}
@@ -214,39 +226,62 @@ def main():
     report(args, scenarios, reference, table, verdicts)
 
 
-def report(args, scenarios, reference, table, verdicts):
-    of, figures = reference
-    starts = np.array([t == 0 for s in scenarios for t in changes(s)])
-    scores = early_scores(table, reference, args.bootstrap)
-    first = early_scores({n: f[starts] for n, f in table.items()}, (of[starts], figures[starts]), args.bootstrap)
-    later = early_scores({n: f[~starts] for n, f in table.items()}, (of[~starts], figures[~starts]), args.bootstrap) if (~starts).any() else None
-    zero, right, wrong = "k = 0", "k = 4", "4, wrong link"
-    used = {n: float(np.nanmean(f[..., 2] - figures[..., 2])) for n, f in table.items()}
-    form = lambda x: f"{np.exp(x[0]):.3f} ({' to '.join(f'{np.exp(q):.3f}' for q in interval(x[1]))})"  # noqa: E731
-    less = lambda a, b, s: (s[a][0] - s[b][0], s[a][1] - s[b][1])  # noqa: E731
-    print(f"{len(set(of.tolist()))} links of {', '.join(args.grids)} ({args.split}), {args.seeds} seeds, {len(of)} windows of {EARLY_S:g} s, {(~starts).sum()} of them after a change")
-    print("| demonstrations | S, first 5 s | after start | after change | against k = 0 | utilisation against DualPI2's, points | S overall | feasible % | overall against k = 0 |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+def shown(x):
+    """A factor and its interval, of ln."""
+    return f"{np.exp(x[0]):.3f} ({' to '.join(f'{np.exp(q):.3f}' for q in interval(x[1]))})"
+
+
+def difference(scores, a, b):
+    """Of two arms, draw by draw; None if one of them was not run."""
+    return (scores[a][0] - scores[b][0], scores[a][1] - scores[b][1]) if a in scores and b in scores else None
+
+
+def overall_scores(verdicts, count, seed=11):
+    """{arm: (mean, draws)} of ln S as `l4sd eval` has it, over links."""
     cells = {n: np.log([v[2][k] for k in sorted(v[2])]) for n, v in verdicts.items()}
-    rng = np.random.default_rng(11)
-    picks = rng.integers(len(next(iter(cells.values()))), size=(args.bootstrap, len(next(iter(cells.values()))))) if cells else None
+    links = len(next(iter(cells.values()), ()))
+    picks = np.random.default_rng(seed).integers(max(links, 1), size=(count, links))
+    return {n: (float(c.mean()), c[picks].mean(1)) for n, c in cells.items()}
 
-    def against(a, b):
-        d = cells[a] - cells[b]
-        return float(d.mean()), d[picks].mean(1)
 
-    rows = {}
-    for n in table:
-        o = [f"{v['value']:.3f} ({v['lo']:.3f} to {v['hi']:.3f})" if i == 0 else f"{100 * v['value']:.0f}" for i, v in enumerate(verdicts[n][:2])] if n in verdicts else ["", ""]
-        rows[n] = [form(scores[n]), form(first[n]), form(later[n]) if later else "none", form(less(n, zero, scores)), f"{100 * used[n]:+.2f}", *o, form(against(n, zero)) if {n, zero} <= cells.keys() else ""]
-        print(f"| {n} | " + " | ".join(rows[n]) + " |")
-    over = {wrong, zero} <= cells.keys()
-    for a, b in ((right, zero), (right, wrong), (right, "4, wrong, near rate"), (right, "4, permuted"), (wrong, zero)):
-        print(f"{a} over {b}: early {form(less(a, b, scores))}" + (f", overall {form(against(a, b))}" if {a, b} <= cells.keys() else ""))
-    better = all(interval(less(right, b, scores)[1])[1] < 0 for b in (zero, wrong))
-    harm = np.exp((against(wrong, zero) if over else less(wrong, zero, scores))[0])
-    print(f"{'PASS' if better and harm <= NO_HARM else 'FAIL'} few-shot works: right beats k = 0 and wrong, early: {'yes' if better else 'no'}; a wrong link costs {100 * (harm - 1):+.1f} % {'overall' if over else 'early'} (at most {100 * (NO_HARM - 1):.0f} %)")
-    args.out.write_text(json.dumps({"grids": args.grids, "split": args.split, "seeds": args.seeds, "windows": len(of), "rows": rows}, indent=1))
+ZERO, RIGHT, WRONG = "k = 0", "k = 4", "4, wrong link"
+
+
+def report(args, scenarios, reference, table, verdicts):
+    head, columns = [f"{len(scenarios)} links of {', '.join(args.grids)} ({args.split}), {args.seeds} seeds"], {}
+    early_s = {}
+    if table:
+        of, figures = reference
+        starts = np.array([t == 0 for s in scenarios for t in changes(s)])
+        head.append(f"{len(of)} windows of {EARLY_S:g} s, {(~starts).sum()} of them after a change")
+        early_s = early_scores(table, reference, args.bootstrap)
+        columns["S, first 5 s"] = {n: shown(x) for n, x in early_s.items()}
+        for name, some in (("after start", starts), ("after change", ~starts)):
+            if some.any():
+                scores = early_scores({n: f[some] for n, f in table.items()}, (of[some], figures[some]), args.bootstrap)
+                columns[name] = {n: shown(x) for n, x in scores.items()}
+        columns["against k = 0"] = {n: shown(difference(early_s, n, ZERO)) for n in table if ZERO in table}
+        columns["utilisation, points"] = {n: f"{100 * np.nanmean(f[..., 2] - figures[..., 2]):+.2f}" for n, f in table.items()}
+    all_s = overall_scores(verdicts, args.bootstrap)
+    if verdicts:
+        columns["S overall"] = {n: f"{v[0]['value']:.3f} ({v[0]['lo']:.3f} to {v[0]['hi']:.3f})" for n, v in verdicts.items()}
+        columns["feasible %"] = {n: f"{100 * v[1]['value']:.0f}" for n, v in verdicts.items()}
+        columns["overall against k = 0"] = {n: shown(difference(all_s, n, ZERO)) for n in verdicts if ZERO in verdicts}
+    print(", ".join(head))
+    print("| demonstrations | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
+    for n in table or verdicts:
+        print(f"| {n} | " + " | ".join(c.get(n, "") for c in columns.values()) + " |")
+    for a, b in ((RIGHT, ZERO), (RIGHT, WRONG), (RIGHT, "4, wrong, near rate"), (RIGHT, "4, permuted"), (WRONG, ZERO)):
+        told = [f"{name} {shown(x)}" for name, x in (("early", difference(early_s, a, b)), ("overall", difference(all_s, a, b))) if x is not None]
+        if told:
+            print(f"{a} over {b}: " + ", ".join(told))
+    if {ZERO, RIGHT, WRONG} <= early_s.keys():
+        better = all(interval(difference(early_s, RIGHT, b)[1])[1] < 0 for b in (ZERO, WRONG))
+        print(f"{'yes' if better else 'no'}: right beats k = 0 and the wrong link early, intervals without 1")
+    harm = difference(all_s, WRONG, ZERO)
+    if harm is not None:
+        print(f"{'yes' if np.exp(harm[0]) <= NO_HARM else 'no'}: a wrong link costs at most {100 * (NO_HARM - 1):.0f} % overall; it costs {100 * (np.exp(harm[0]) - 1):+.1f} %")
+    args.out.write_text(json.dumps({"grids": args.grids, "split": args.split, "seeds": args.seeds, "columns": columns}, indent=1))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ mod netmap;
 mod oracle;
 mod pidfile;
 mod policies;
+mod record;
 mod reload;
 mod run;
 mod sim;

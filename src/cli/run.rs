@@ -19,6 +19,7 @@ use super::exit::{Exit, Failure};
 use super::live::{Live, Outcome};
 use super::logging::{self, LogControl};
 use super::pidfile::{Answer, PidFile};
+use super::record::Recorder;
 use super::sink::Sink;
 #[cfg(target_os = "linux")]
 use super::target;
@@ -70,9 +71,13 @@ pub(super) struct RunArgs {
     /// Seed of random marking (dualpi2-linux)
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Folder for results.json, table.md, series.csv and delay.svg|png; [default: ./l4sd-out with --duration]
+    /// Folder for results.json, table.md, series.csv and delay.svg|png; [default: ./l4sd-out with --duration or --record]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Also write what a policy would have seen, window by window: DIR/record/DIRECTION.csv, with the features and
+    /// actions of models/schema.toml, as `sim` does; some 180 kB a second
+    #[arg(long)]
+    record: bool,
     /// Print the result object instead of a table
     #[arg(long)]
     json: bool,
@@ -98,7 +103,8 @@ impl RunArgs {
 
     /// Where the report goes, if there is to be one.
     fn out(&self) -> Option<PathBuf> {
-        self.out.clone().or_else(|| self.duration.map(|_| PathBuf::from("l4sd-out")))
+        let wanted = self.duration.is_some() || self.record;
+        self.out.clone().or_else(|| wanted.then(|| PathBuf::from("l4sd-out")))
     }
 }
 
@@ -230,7 +236,7 @@ impl Session {
         for direction in Direction::BOTH {
             let (lane, reader, monitor) = self.lane(direction, start, clock)?;
             lanes.push(lane);
-            sinks.push(self.sink(reader, monitor, start));
+            sinks.push(self.sink(reader, monitor, start, out.as_ref())?);
         }
         let Ok(lanes) = <[Lane<P::Frame>; 2]>::try_from(lanes) else {
             unreachable!("there are two directions")
@@ -415,7 +421,21 @@ impl Session {
         })
     }
 
-    fn sink(&self, reader: LaneReader, monitor: Option<Monitor>, start: Instant) -> Sink {
+    fn sink(
+        &self,
+        reader: LaneReader,
+        monitor: Option<Monitor>,
+        start: Instant,
+        out: Option<&Out>,
+    ) -> Result<Sink, Failure> {
+        let record = match out.filter(|_| self.args.record) {
+            Some(Out { path, .. }) => {
+                let file = path.join("record").join(format!("{}.csv", reader.direction.label()));
+                let record = Recorder::new(&file).map_err(|e| Failure::new(Exit::Host, e))?;
+                Some((record, bridge::default_knobs(&self.config)))
+            }
+            None => None,
+        };
         let recorder = DirectionRecorder::new(RunSetup {
             scenario: None,
             policy: self.config.aqm.policy.label(),
@@ -425,7 +445,7 @@ impl Session {
             warmup: self.args.warmup,
             duration: self.args.duration,
         });
-        Sink::new(reader, recorder, monitor)
+        Ok(Sink::new(reader, recorder, monitor, record))
     }
 
     fn report(&self, reports: &[DirectionReport], out: Option<&Out>) -> Result<(), Failure> {

@@ -7,14 +7,14 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::policies;
+use super::record::Recorder;
 use crate::aqm::params::Knobs;
 use crate::config::Policy;
 use crate::report::{self, DirectionReport, ReportError, ResultFile};
 use crate::sim::run::WindowSink;
 use crate::sim::{self, Scenario};
 use crate::telemetry::TelemetryWindow;
-use crate::telemetry::features::dataset::{RecordError, RecordWriter};
-use crate::telemetry::features::{Extractor, Schema};
+use crate::telemetry::features::dataset::RecordError;
 
 /// Arguments of `l4sd sim`.
 #[derive(Debug, Args)]
@@ -84,21 +84,9 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps features and parameters of every window.
-struct Recorder {
-    extractor: Extractor,
-    features: Vec<f32>,
-    writer: RecordWriter,
-    failed: Option<RecordError>,
-}
-
 impl WindowSink for Recorder {
     fn window(&mut self, window: &TelemetryWindow, in_force: &Knobs) {
-        self.extractor.push(window, in_force);
-        self.extractor.write(&mut self.features);
-        if self.failed.is_none() {
-            self.failed = self.writer.row(window, &self.features, in_force).err();
-        }
+        self.take(window, in_force);
     }
 }
 
@@ -109,23 +97,11 @@ fn recorded(
     seed: u64,
     file: &Path,
 ) -> Result<DirectionReport, Failure> {
-    let folder = file.parent().unwrap_or(Path::new(""));
-    std::fs::create_dir_all(folder)
-        .map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
-    let schema = Schema::embedded();
     let failed = |e: RecordError| Failure::new(Exit::Host, e);
-    let mut recorder = Recorder {
-        extractor: Extractor::new(&schema),
-        features: vec![0.0; schema.width()],
-        writer: RecordWriter::new(file, &schema).map_err(failed)?,
-        failed: None,
-    };
+    let mut recorder = Recorder::new(file).map_err(failed)?;
     let run = sim::run::run_detailed(scenario, policy, seed, &mut recorder)
         .map_err(|e| Failure::new(Exit::Data, e))?;
-    if let Some(e) = recorder.failed {
-        return Err(failed(e));
-    }
-    recorder.writer.finish().map_err(failed)?;
+    recorder.finish().map_err(failed)?;
     Ok(run.report)
 }
 

@@ -3,6 +3,8 @@
 use tracing::{info, warn};
 
 use super::controller::{Monitor, percentiles};
+use super::record::Recorder;
+use crate::aqm::params::Knobs;
 use crate::control::guard::State;
 use crate::metrics::{ControllerState, Metrics};
 use crate::port::PortCounters;
@@ -22,6 +24,8 @@ pub(super) struct Sink {
     /// Windows with a controller, and those of them in which its fallback was in charge.
     controlled: (u64, u64),
     monitor: Option<Monitor>,
+    /// The file of records, and what is in force without a controller.
+    record: Option<(Recorder, Knobs)>,
     told: Instant,
 }
 
@@ -30,8 +34,9 @@ impl Sink {
         reader: LaneReader,
         recorder: DirectionRecorder,
         monitor: Option<Monitor>,
+        record: Option<(Recorder, Knobs)>,
     ) -> Self {
-        Self { reader, recorder, latest: None, controlled: (0, 0), monitor, told: Instant::ZERO }
+        Self { reader, recorder, latest: None, controlled: (0, 0), monitor, record, told: Instant::ZERO }
     }
 
     /// Takes everything that has come.
@@ -39,6 +44,9 @@ impl Sink {
         let direction = self.reader.direction;
         while let Ok(report) = self.reader.reports.pop() {
             self.recorder.window(&report.window);
+            if let Some((record, usual)) = &mut self.record {
+                record.take(&report.window, &report.knobs.unwrap_or(*usual));
+            }
             metrics.update_window(direction, &report.window);
             self.tell_overload(&report);
             if let Some((state, _)) = report.control {
@@ -112,6 +120,11 @@ impl Sink {
     /// The report, once the forwarder has ended.
     pub(super) fn finish(mut self, metrics: &Metrics) -> DirectionReport {
         self.drain(metrics);
+        if let Some((record, _)) = self.record.take()
+            && let Err(e) = record.finish()
+        {
+            warn!("the record is not complete: {e}");
+        }
         let mut report = self.recorder.finish();
         if let Some((_, c)) = self.latest.and_then(|r| r.control) {
             let (windows, fallback) = self.controlled;

@@ -27,6 +27,9 @@ pub struct Report {
     pub tx_pending_bytes: u64,
     /// Who sets the parameters, and what became of decisions; `None` without a controller.
     pub control: Option<(State, GuardCounters)>,
+    /// The parameters in force at the window's end, with the feed-forward that was applied in it; `None` without a
+    /// controller.
+    pub knobs: Option<Knobs>,
     /// Number of the [`Change`] that was taken over last; 0 before the first.
     pub change: u64,
     /// Age of the decision in force; `None` without one.
@@ -236,11 +239,14 @@ impl<F> Lane<F> {
     /// Closes a window: tells the controller and the reader.
     pub fn close_window(&mut self, now: Instant, rx_port: PortCounters, tx_pending_bytes: u64, last: bool) {
         let window = self.egress.take_window(now);
+        let mut knobs = None;
         if let Some(c) = &mut self.control {
             c.step(&mut self.egress, None, now);
             let feed_forward = core::mem::replace(&mut c.feed_forward, 1.0);
-            c.link.offer(&window, &Knobs { feed_forward, ..c.guard.in_force() });
+            let in_force = Knobs { feed_forward, ..c.guard.in_force() };
+            c.link.offer(&window, &in_force);
             c.awaited = Some(Awaited { end: window.end, looks: 0 });
+            knobs = Some(in_force);
         }
         let control = self.control.as_ref().map(|c| (c.guard.state(), c.guard.counters()));
         let decision_age = self.control.as_ref().and_then(|c| c.guard.decision_age(now));
@@ -251,6 +257,7 @@ impl<F> Lane<F> {
             rx_port,
             tx_pending_bytes,
             control,
+            knobs,
             change: self.change,
             decision_age,
             admitted_after,

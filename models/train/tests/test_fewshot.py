@@ -92,8 +92,9 @@ def test_the_context_says_nothing_of_what_is_masked_and_is_zero_for_no_demonstra
 
 def test_early_windows_follow_changes_that_leave_them_room():
     text = 'duration = "60s"\n[link]\nrate = "1Mbit"\nsteps = [{at = "20000ms", rate = "2Mbit"}, {at = "22s", rate = "1Mbit"}]\n[[flow]]\nstart = "57s"\n'
-    # 20 s is followed by 22 s, and 57 s by the end.
+    # 20 s is followed by 22 s, and 57 s by the end; so is 55 s, at whose end nothing is seen any more.
     assert fewshot_eval.changes(text) == [0.0, 22.0]
+    assert fewshot_eval.changes(text.replace("57s", "55s")) == [0.0, 22.0]
 
 
 def test_the_score_of_a_window_is_that_of_the_design():

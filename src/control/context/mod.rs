@@ -1,7 +1,7 @@
 //! What a link did under settings that were in force, shown to a model before it sees the link itself: demonstrations.
 //!
 //! A demonstration is [`RECORDS`] records, [`PERIOD`] apart: the slow features of the schema, the action in force, and what
-//! came of it since the record before. [`record`] makes them of what `l4sd sim --record` wrote, [`profiles`] is the file
+//! came of it since the record before. [`record`] makes them of what `l4sd run --record` wrote, [`profiles`] is the file
 //! that they are kept in, and `control::model::encoder` turns them into the vectors that a model reads, once, at its
 //! start. `models/train/demonstrations.py` makes the same for training.
 //!
