@@ -220,8 +220,12 @@ def level(*sides):
     return "links, then seeds" if all(l.resampled for side in sides for l in side) else "links"
 
 
-def share(policy, oracle):
-    return policy / oracle
+def share(policy, reference):
+    """Of a log gain. Of none there is no share."""
+    if np.ndim(reference) == 0 and reference == 0:
+        sys.exit("what is compared with gains nothing on these links, so that there is no share of it")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(policy, reference)
 
 
 def gate_identified(args):

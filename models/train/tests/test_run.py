@@ -189,6 +189,9 @@ def test_teachers_are_judged_by_their_students(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(packed.with_suffix("").read_bytes()))
     told = figures.gates_of(tmp_path, ["seed-1-teacher"])["seed-1-teacher"]
     assert [line.split(" (")[0] for line in told] == ["PASS G6 S of the teacher 0.800", "FAIL G7 0.756", "FAIL G7 web: S after RL 1.200"]
+    packed.write_bytes(gzip.compress(gzip.decompress(packed.read_bytes()).replace(b"0.4", b"1.0")))
+    told = figures.gates_of(tmp_path, ["seed-1-teacher"])["seed-1-teacher"]
+    assert told[1].startswith("- G7 not judged: what is compared with gains nothing"), "ln 1 = 0"
 
 
 def test_figures_of_rounds_go_to_tensorboard_where_it_is(out: Path) -> None:
