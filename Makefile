@@ -90,9 +90,9 @@ teacher: venv-teacher ## only the language model, on target/oracle-data (make or
 HELD_OUT = flows rtt steps bursty
 
 fewshot: venv-teacher ## train a student that is shown demonstrations on target/oracle-data (make oracle), and try it on grids held out
-	@$(ENV) $(TEACHER_PYTHON) models/train/fewshot.py target/oracle-data target/fewshot.pt --data target/fewshot.npz \
+	@$(ENV) $(TEACHER_PYTHON) models/train/fewshot.py target/oracle-data target/fewshot.safetensors --data target/fewshot.npz \
 	    $(HELD_OUT:%=--hold-out %) --hold-links .1 $(FEWSHOT_ARGS)
-	@$(ENV) $(TEACHER_PYTHON) models/train/fewshot_eval.py target/fewshot.pt target/fewshot.json $(HELD_OUT)
+	@$(ENV) $(TEACHER_PYTHON) models/train/fewshot_eval.py target/fewshot.safetensors target/fewshot.json $(HELD_OUT)
 
 states: wheel ## what trees, student and rules are fitted to: states of the train links of target/oracle-data (make oracle)
 	@$(ENV) python3 -m venv target/venv-train && target/venv-train/bin/pip install -q target/wheels/l4sd_gym-*.whl

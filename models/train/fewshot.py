@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A student that is shown demonstrations of a link: context encoder and student, trained together.
 
-    fewshot.py ORACLE_DIR OUT.pt --data FILE.npz [--hold-out GRID]... [--dagger N] [--gather-only]
+    fewshot.py ORACLE_DIR OUT.safetensors --data FILE.npz [--hold-out GRID]... [--dagger N] [--gather-only]
 
 The recipe is that of student.py: labels of trees.labels, its loss. A state is read with a prompt of k demonstrations (demonstrations.py) of
 the same link under another seed, k uniform in 0 to 4; WRONG of the prompts are of another link, half of those of one with a near rate, and
@@ -27,6 +27,7 @@ import onnx_file
 import student
 import trees
 import values
+import weights_file
 from demonstrations import MOST, RECORDS
 
 CONTEXTS, WIDTH = 4, 64
@@ -266,18 +267,19 @@ def cost_of_choice(model, data, prompts, groups, v, c, args):
 
 
 def save(model, path, data, metadata, golden):
-    torch.save({"kind": "fewshot", "encoder": model.encoder.state_dict(), "net": model.student.state_dict(), "metadata": metadata, "golden": golden}, path)
+    parts = {"encoder": model.encoder.state_dict(), "net": model.student.state_dict(), "golden": golden}
+    weights_file.save(path, {f"{part}.{name}": x for part, of in parts.items() for name, x in of.items()}, {"kind": "fewshot", "metadata": metadata})
 
 
 def load(path, names):
     """The model of a file of this script."""
-    saved = torch.load(path, map_location="cpu", weights_only=False)
-    e, s = saved["encoder"], saved["net"]
+    tensors, saved = weights_file.load(path)
+    e, s, golden = ({n.removeprefix(part): x for n, x in tensors.items() if n.startswith(part)} for part in ("encoder.", "net.", "golden."))
     encoder = networks.Encoder((MOST, RECORDS, len(e["mean"])), e["mean"].numpy(), 1 / e["scale"].numpy(), CONTEXTS, WIDTH, dropout=0.0)
     net = networks.Student("transformer", names, s["reader.mean"].numpy(), 1 / s["reader.scale"].numpy(), values.CANDIDATES, width=WIDTH, dropout=0.0, contexts=CONTEXTS)
     encoder.load_state_dict(e)
     net.load_state_dict(s)
-    return FewShot(encoder, net).eval(), saved
+    return FewShot(encoder, net).eval(), saved | {"golden": {n: x.numpy() for n, x in golden.items()}}
 
 
 def export(model, path, features, names, metadata, golden):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Do demonstrations help on families of links that were never trained on? A model of fewshot.py in closed loop, arm by arm.
 
-    fewshot_eval.py MODEL.pt OUT.json GRID... [--split dev] [--seeds 3] [--draws 1]
+    fewshot_eval.py MODEL.safetensors OUT.json GRID... [--split dev] [--seeds 3] [--draws 1]
 
 Arms: k = 0, 1, 2, 4 demonstrations of the same link under other seeds; 4 of another link of these grids (any, or one with a near rate); 4 with
 their outcomes dealt out anew; 4 of the link of a library with the nearest rate (--library DATA.npz --library-oracle DIR: train links), which is

@@ -62,6 +62,23 @@ def test_a_student_comes_back_to_the_bit(net: networks.Student, tmp_path: Path, 
     assert np.array_equal(told["golden"], saved["golden"])
 
 
+def test_encoder_and_student_of_demonstrations_come_back_together(tmp_path: Path) -> None:
+    import fewshot
+
+    file, shape = tmp_path / "f.safetensors", (fewshot.MOST, fewshot.RECORDS, 5)
+    torch.manual_seed(1)
+    encoder = networks.Encoder(shape, np.full(5, 2.0), np.full(5, 4.0), fewshot.CONTEXTS, fewshot.WIDTH)
+    net = networks.Student("transformer", list(FEATURES), np.zeros(WIDTH), np.ones(WIDTH), values.CANDIDATES, width=fewshot.WIDTH, contexts=fewshot.CONTEXTS)
+    model, golden = fewshot.FewShot(encoder, net).eval(), {"mask": np.array([[True, False]]), "features": np.ones((2, WIDTH), np.float32)}
+    fewshot.save(model, file, None, ABOUT["metadata"], golden)
+    again, told = fewshot.load(file, list(FEATURES))
+    shown, mask, x = torch.randn(3, *shape), torch.ones(3, fewshot.MOST), torch.randn(3, WIDTH)
+    with torch.no_grad():
+        first, second = ([m.context(shown, mask), *m.heads(x, m.context(shown, mask))] for m in (model, again))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert told["metadata"] == ABOUT["metadata"] and told["golden"]["mask"].dtype == bool and np.array_equal(told["golden"]["features"], golden["features"])
+
+
 def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
     file, place = tmp_path / "trap.pt", tmp_path / "sprung"
     torch.save({"kind": "mlp", "net": Trap(place)}, file)
@@ -101,3 +118,12 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, str(file), {"l4sd.format": "2"})
     with pytest.raises(SystemExit, match="format is '2'; this program knows 1"):
         weights_file.load(file)
+
+
+def test_no_script_writes_or_trusts_a_pickle() -> None:
+    scripts = sorted(Path(__file__).parents[1].glob("*.py"))
+    assert len(scripts) > 20
+    for script in scripts:
+        text = script.read_text()
+        for way in ("torch.save(", "weights_only=False", "allow_pickle", "import pickle"):
+            assert way not in text, f"{script.name}: {way} (weights_file.py)"
