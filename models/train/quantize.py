@@ -106,6 +106,8 @@ def main():
     told = {p.key: p.value for p in model.metadata_props}
     if told.get("l4sd.schema") != SCHEMA_HASH:
         raise SystemExit(f"{args.model}: made for schema {told.get('l4sd.schema')}, this is {SCHEMA_HASH}; train it anew")
+    if (inputs := [i.name for i in model.graph.input]) != ["features"]:
+        raise SystemExit(f"{args.model}: it reads {', '.join(inputs)}; only a model of features alone is made smaller")
     features = states_of(args.states)
     rng = np.random.default_rng(args.seed)
     some = features[rng.choice(len(features), min(COMPARE, len(features)), replace=False)]

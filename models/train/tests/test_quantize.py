@@ -78,3 +78,13 @@ def test_states_of_histories_leave_out_what_is_no_state(tmp_path: Path) -> None:
     features = np.arange(2 * 3 * 4, dtype=np.float16).reshape(2, 3, 4)
     np.savez(tmp_path / "h.npz", features=features, length=np.array([1, 3]))
     assert quantize.states_of(tmp_path / "h.npz").tolist() == [features[0, 0].tolist(), *features[1].tolist()]
+
+
+def test_a_model_with_a_context_is_refused(files: tuple[Path, Path, np.ndarray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = onnx.load(files[0])
+    model.graph.input.append(onnx.helper.make_tensor_value_info("context", onnx.TensorProto.FLOAT, [1, 4]))
+    onnx.save(model, tmp_path / "c.onnx")
+    monkeypatch.setattr(sys, "argv", ["quantize.py", str(tmp_path / "c.onnx"), str(tmp_path / "o.onnx"), "--states", "none.npz"])
+    with pytest.raises(SystemExit, match="it reads features, context; only a model of features alone"):
+        quantize.main()
+    assert not (tmp_path / "o.onnx").exists()
