@@ -115,11 +115,11 @@ pub fn prompt(demonstrations: &[Demonstration], schema: &Schema) -> (Vec<f32>, [
 mod tests {
     use super::*;
 
-    fn shot(delay_c_ms: f32, delay_l_ms: Option<f32>, utilisation: f32) -> Demonstration {
+    fn shot(classic_ms: f32, l4s_ms: Option<f32>, utilisation: f32) -> Demonstration {
         let schema = Schema::embedded();
         let mut record = vec![0.0; slow(&schema) + ACTION];
-        record.extend([1.0, (delay_c_ms + 0.5).ln()]);
-        record.extend([delay_l_ms.is_some().into(), delay_l_ms.map_or(0.0, |ms| (ms + 0.2).ln())]);
+        record.extend([1.0, (classic_ms + 0.5).ln()]);
+        record.extend([l4s_ms.is_some().into(), l4s_ms.map_or(0.0, |ms| (ms + 0.2).ln())]);
         record.extend([utilisation, 0.0, 0.0]);
         vec![record; RECORDS]
     }

@@ -34,13 +34,14 @@ pub struct Profile {
 pub struct Profiles {
     format: u32,
     schema: String,
-    profiles: Vec<Profile>,
+    #[serde(rename = "profiles")]
+    links: Vec<Profile>,
 }
 
 impl Profiles {
     /// These profiles.
     pub fn new(profiles: Vec<Profile>, schema: &Schema) -> Self {
-        Self { format: FORMAT, schema: schema.hash.clone(), profiles }
+        Self { format: FORMAT, schema: schema.hash.clone(), links: profiles }
     }
 
     /// Reads and judges a file; `None` is the library that is built in.
@@ -67,10 +68,10 @@ impl Profiles {
                 this.schema, schema.hash
             )));
         }
-        if this.profiles.is_empty() {
+        if this.links.is_empty() {
             return Err(wrong("it has no profile".to_owned()));
         }
-        for profile in &this.profiles {
+        for profile in &this.links {
             let name = &profile.name;
             if !(profile.rate_mbps > 0.0 && profile.rate_mbps.is_finite()) {
                 return Err(wrong(format!("profile '{name}' has the rate {}", profile.rate_mbps)));
@@ -108,7 +109,7 @@ impl Profiles {
     /// The profile whose rate is nearest to `mbps` by its logarithm; `None` if none is within a factor of [`NEAR`].
     pub fn nearest(&self, mbps: f64) -> Option<&Profile> {
         let apart = |p: &Profile| (p.rate_mbps / mbps).ln().abs();
-        self.profiles
+        self.links
             .iter()
             .min_by(|a, b| apart(a).total_cmp(&apart(b)))
             .filter(|p| apart(p) <= NEAR.ln() + 1e-9)
@@ -116,7 +117,7 @@ impl Profiles {
 
     /// All of them.
     pub fn all(&self) -> &[Profile] {
-        &self.profiles
+        &self.links
     }
 }
 

@@ -41,14 +41,14 @@ pub fn profile(path: &Path, name: &str, schema: &Schema) -> Result<Profile, Cont
     }
     let (begin, seconds) = (first[0], last[0] - first[0]);
     let period = PERIOD.as_secs_f64();
-    let least = SETTLED_S.max(period * RECORDS as f64);
-    if seconds < least {
-        return Err(ContextError::Short { file: file(), seconds, least });
+    let needed = SETTLED_S.max(period * RECORDS as f64);
+    if seconds < needed {
+        return Err(ContextError::Short { file: file(), seconds, least: needed });
     }
-    let spare = seconds - least;
+    let spare = seconds - needed;
     let count = (1 + (spare / (period * RECORDS as f64)) as usize).min(MOST);
     let columns = Columns { names: dataset::columns(schema) };
-    let ends = (1..=count).map(|i| begin + least + spare * i as f64 / count as f64);
+    let ends = (1..=count).map(|i| begin + needed + spare * i as f64 / count as f64);
     let demonstrations = ends.map(|end| cut(&rows, end, &columns, schema)).collect();
     let rate = f64::from(last[columns.at("link_rate")] as f32).exp() * 40.0;
     Ok(Profile { name: name.to_owned(), rate_mbps: rate, demonstrations })

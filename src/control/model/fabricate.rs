@@ -64,7 +64,7 @@ fn port(name: &str, shape: &[usize]) -> ValueInfo {
     ValueInfo { name: name.to_owned(), r#type: Some(Type { tensor_type: Some(tensor) }) }
 }
 
-fn tensor(name: &str, dims: &[usize], values: Vec<f32>) -> Tensor {
+fn tensor(name: &str, dims: &[usize], values: &[f32]) -> Tensor {
     Tensor {
         dims: dims.iter().map(|d| d.cast_signed() as i64).collect(),
         data_type: FLOAT,
@@ -84,7 +84,7 @@ pub(crate) fn encoder(schema: &Schema) -> Vec<u8> {
         op_type: op.to_owned(),
         ..Node::default()
     };
-    let first = (0..shown * size).map(|k| f32::from(u8::from(k < size))).collect();
+    let first: Vec<f32> = (0..shown * size).map(|k| f32::from(u8::from(k < size))).collect();
     let shape = Tensor {
         dims: vec![3],
         data_type: 7,
@@ -97,9 +97,9 @@ pub(crate) fn encoder(schema: &Schema) -> Vec<u8> {
         input: vec![port("demonstrations", &[1, MOST, RECORDS, width(schema)]), port("mask", &[1, MOST])],
         output: vec![port("context", &CONTEXT)],
         initializer: vec![
-            tensor("ones", &[MOST, size], vec![1.0; MOST * size]),
-            tensor("first", &[shown, size], first),
-            tensor("none", &[1, size], vec![0.0; size]),
+            tensor("ones", &[MOST, size], &vec![1.0; MOST * size]),
+            tensor("first", &[shown, size], &first),
+            tensor("none", &[1, size], &vec![0.0; size]),
             shape,
         ],
         node: vec![
@@ -157,9 +157,9 @@ impl Linear {
         };
         let mut gemm = |name: &str, bias: &[f32], weight: &dyn Fn(usize, usize) -> f32| {
             let n = bias.len();
-            let weights = (0..width * n).map(|k| weight(k / n, k % n)).collect();
-            graph.initializer.push(tensor(&format!("{name}.weight"), &[width, n], weights));
-            graph.initializer.push(tensor(&format!("{name}.bias"), &[n], bias.to_vec()));
+            let weights: Vec<f32> = (0..width * n).map(|k| weight(k / n, k % n)).collect();
+            graph.initializer.push(tensor(&format!("{name}.weight"), &[width, n], &weights));
+            graph.initializer.push(tensor(&format!("{name}.bias"), &[n], bias));
             graph.node.push(Node {
                 input: vec!["features".to_owned(), format!("{name}.weight"), format!("{name}.bias")],
                 output: vec![name.to_owned()],
@@ -181,8 +181,8 @@ impl Linear {
         if self.context.is_some() {
             graph.input.push(port("context", &CONTEXT));
             let n = self.score.len();
-            let weights = (0..size * n).map(|k| f32::from(u8::from(k % n > 0))).collect();
-            graph.initializer.push(tensor("score.told", &[size, n], weights));
+            let weights: Vec<f32> = (0..size * n).map(|k| f32::from(u8::from(k % n > 0))).collect();
+            graph.initializer.push(tensor("score.told", &[size, n], &weights));
             let of = |inputs: &[&str], output: &str, op: &str| Node {
                 input: inputs.iter().map(|&i| i.to_owned()).collect(),
                 output: vec![output.to_owned()],

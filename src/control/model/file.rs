@@ -157,7 +157,7 @@ impl Judged {
             of.iter().map(|o| Ok(Port { name: name(&o.name)?, shape: shape(o)? })).collect()
         };
         let (inputs, outputs) = (ports(&graph.input)?, ports(&graph.output)?);
-        Ok(Self { sha256, opset, operators, parameters, inputs, outputs, model })
+        Ok(Self { sha256, model, opset, operators, parameters, inputs, outputs })
     }
 
     /// What it says of itself.
@@ -265,7 +265,8 @@ fn wrong(what: impl Into<String>) -> Fault {
     Fault::Graph(what.into())
 }
 
-fn hash_of(bytes: &[u8]) -> String {
+/// SHA-256 in hex.
+pub(super) fn hash_of(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");

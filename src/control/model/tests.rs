@@ -177,10 +177,9 @@ fn the_committed_model_is_the_linear_one() {
 
 /// A folder with the model `m.onnx` that reads a context, and the encoder beside it, of which the model knows `sha256`.
 fn pair(sha256: Option<String>) -> (tempfile::TempDir, std::path::PathBuf) {
-    use sha2::{Digest as _, Sha256};
     let folder = tempfile::tempdir().unwrap();
     let bytes = encoder(&Schema::embedded());
-    let is = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let is = super::file::hash_of(&bytes);
     let model = folder.path().join("m.onnx");
     std::fs::write(&model, Linear { context: Some(sha256.unwrap_or(is)), ..Linear::default() }.bytes())
         .unwrap();
