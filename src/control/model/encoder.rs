@@ -41,7 +41,11 @@ impl EncoderFile {
             return Err(ModelError::new(path, Fault::NoContext));
         };
         let file = Self::beside(path);
-        let judge = || Self::judge(read(&file)?, &file, wanted, shape, schema);
+        let read = || match read(&file) {
+            Err(Fault::Read(e)) if e.kind() == std::io::ErrorKind::NotFound => Err(Fault::NoEncoder),
+            other => other,
+        };
+        let judge = || Self::judge(read()?, &file, wanted, shape, schema);
         judge().map_err(|fault| ModelError::new(&file, fault))
     }
 

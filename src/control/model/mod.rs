@@ -84,6 +84,11 @@ pub enum Fault {
         "it reads no context: set [control] context = \"none\", or name a model with the input 'context' (docs/model.md)"
     )]
     NoContext,
+    /// The encoder of a model that reads a context is not there.
+    #[error(
+        "there is no such file; the encoder that was made with a model belongs beside it (docs/model.md)"
+    )]
+    NoEncoder,
     /// Its answers to the golden inputs are not the golden outputs.
     #[error(
         "its answers differ from its golden vectors by {worst:e} where {tolerance:e} is allowed ({backend})"

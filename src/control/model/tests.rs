@@ -199,6 +199,12 @@ fn a_context_and_its_encoder_go_together() {
     let model = ModelFile::read(&path, &schema, None).unwrap();
     let error = EncoderFile::of(&model, &path, &schema).unwrap_err().to_string();
     assert!(error.contains("m.context.onnx: its SHA-256 is") && error.contains(&"0".repeat(64)), "{error}");
+    std::fs::remove_file(EncoderFile::beside(&path)).unwrap();
+    let error = EncoderFile::of(&model, &path, &schema).unwrap_err().to_string();
+    assert!(
+        error.ends_with("belongs beside it (docs/model.md)") && error.contains("m.context.onnx"),
+        "{error}"
+    );
     std::fs::copy(&path, EncoderFile::beside(&path)).unwrap();
     let wanted = ModelFile::read(&path, &schema, None).unwrap().sha256;
     let file = Linear { context: Some(wanted), ..Linear::default() }.file();
