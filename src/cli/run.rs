@@ -24,6 +24,7 @@ use super::sink::Sink;
 #[cfg(target_os = "linux")]
 use super::target;
 use super::target::Target;
+use crate::aqm::params::Knobs;
 use crate::config::{Config, ConfigError, PortKind, Sched};
 use crate::control::guard::Guard;
 use crate::egress::Egress;
@@ -106,6 +107,12 @@ impl RunArgs {
         let wanted = self.duration.is_some() || self.record;
         self.out.clone().or_else(|| wanted.then(|| PathBuf::from("l4sd-out")))
     }
+}
+
+/// The parameters that are in force without a controller.
+fn constants(config: &Config) -> Knobs {
+    let knobs = config.aqm.policy.constants().knobs();
+    Knobs { target: config.aqm.target.unwrap_or(knobs.target), ..knobs }
 }
 
 /// Runs the verb.
@@ -330,7 +337,7 @@ impl Session {
     fn tell(&self, outcome: &Outcome, in_force: &Config, metrics: &Metrics, sinks: &mut [Sink]) {
         self.log.set(in_force.log.level);
         for sink in sinks {
-            sink.set_policy(in_force.aqm.policy.label());
+            sink.set_policy(in_force.aqm.policy.label(), constants(in_force));
         }
         let Outcome { reload, message } = outcome;
         if reload.is_success() {
@@ -432,7 +439,7 @@ impl Session {
             Some(Out { path, .. }) => {
                 let file = path.join("record").join(format!("{}.csv", reader.direction.label()));
                 let record = Recorder::new(&file).map_err(|e| Failure::new(Exit::Host, e))?;
-                Some((record, bridge::default_knobs(&self.config)))
+                Some((record, constants(&self.config)))
             }
             None => None,
         };

@@ -95,9 +95,12 @@ impl Sink {
         self.latest.map_or(0, |r| r.change)
     }
 
-    /// The policy goes by another name from now on.
-    pub(super) fn set_policy(&mut self, policy: String) {
+    /// The policy goes by another name from now on, and without a controller has these parameters in force.
+    pub(super) fn set_policy(&mut self, policy: String, constants: Knobs) {
         self.recorder.set_policy(policy);
+        if let Some((_, usual)) = &mut self.record {
+            *usual = constants;
+        }
     }
 
     /// What the port that this direction receives on has counted.
