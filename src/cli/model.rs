@@ -24,7 +24,7 @@ enum Verb {
     Check(FileArgs),
     /// Print what it says of itself; nothing is run
     Show(FileArgs),
-    /// Make demonstrations of a link for [control] context out of what `run --record` or `sim --record` wrote of it
+    /// Make demonstrations of a link for the key `context` out of what `run --record` or `sim --record` wrote of it
     Adapt(AdaptArgs),
 }
 
