@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import warnings
 
 import numpy as np
 import onnx
@@ -132,7 +133,10 @@ def _export(path, module, inputs, outputs, metadata, fields):
 
     text, rows = io.BytesIO(), list(zip(*(x for _, x in inputs), strict=True))
     one = tuple(torch.as_tensor(x[:1]) for _, x in inputs)
-    torch.onnx.export(module, one, text, opset_version=17, dynamo=False, input_names=[n for n, _ in inputs], output_names=list(outputs))
+    with warnings.catch_warnings():
+        # Operator set 17 is that of the older exporter.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(module, one, text, opset_version=17, dynamo=False, input_names=[n for n, _ in inputs], output_names=list(outputs))
     model = onnx.load_from_string(text.getvalue())
     names = [n for n, _ in inputs]
     session = _finish(path, model, metadata, rows, names, fields)

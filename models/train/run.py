@@ -260,8 +260,8 @@ def start(job, gpu, what):
     for path in job.writes:
         path.parent.mkdir(parents=True, exist_ok=True)
     place = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
-    log = (job.folder / "log.txt").open("w")
-    return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True)
+    with (job.folder / "log.txt").open("w") as log:
+        return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True)
 
 
 def finish(job, args, what, began, seconds, status, gpu):
