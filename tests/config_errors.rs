@@ -213,6 +213,11 @@ fn every_mistake_names_place_key_and_fix() {
             vec![Policy::NAMES],
         ),
         (
+            "[aqm]\npolicy = \"lookahead:arm=held\"\n",
+            "l4sd.toml:8:10: aqm.policy: 'lookahead:' is of simulations only",
+            vec!["l4sd eval"],
+        ),
+        (
             "[aqm]\nnqb = \"yes\"\n",
             "l4sd.toml:8:7: aqm.nqb: invalid type: string \"yes\"",
             vec!["nqb = true"],

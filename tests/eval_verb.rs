@@ -148,3 +148,51 @@ fn the_oracle_is_the_same_whatever_the_jobs_and_whether_it_was_resumed() {
     let refused = l4sd(&["eval", "smoke", "--oracle", "--policy", "codel"]);
     assert_eq!(refused.status.code(), Some(64));
 }
+
+/// Settings that jump each half second are followed later by 32 ms with a latency of that, and not at all when each decision is
+/// stale. The baseline does not decide and stays as it was.
+#[test]
+fn decisions_are_as_late_and_go_as_stale_as_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (one, decisions) = (path("one"), path("decisions.csv"));
+    std::fs::write(&one, format!("name = \"one\"{SCENARIO}")).unwrap();
+    let rows = (0..12).map(|i| format!("{},{},1,0.8,1\n", f64::from(i) / 2.0, [4, 15][i as usize % 2]));
+    let header = "at_s,target_ms,gain,ramp_min_ms,feed_forward\n".to_owned();
+    std::fs::write(&decisions, header + &rows.collect::<String>()).unwrap();
+    let replay = format!("replay:{decisions}");
+    let eval = |more: &[&str]| {
+        let out = path("out");
+        let args = ["eval", &one, "--policy", &replay, "--seeds", "1", "--json", "--fresh", "--out", &out];
+        let run = l4sd(&[&args, more].concat());
+        let told = String::from_utf8(run.stderr).unwrap();
+        assert!(run.status.success(), "{told}");
+        let value: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        let of = |policy: &str, what: &str| {
+            let runs = value["runs"].as_array().unwrap();
+            runs.iter().find(|r| r["policy"] == policy).unwrap().pointer(what).unwrap().clone()
+        };
+        let delay = "/queues/c/delay_ms/mean";
+        (
+            of(&replay, delay),
+            of("dualpi2", delay),
+            of(&replay, "/controller/late"),
+            of(&replay, "/fallback_share"),
+        )
+    };
+    let usual = eval(&[]);
+    assert_eq!(eval(&["--decision-latency", "2ms", "--t-expire", "32ms"]), usual, "the defaults");
+    let late = eval(&["--decision-latency", "32ms"]);
+    assert!(late.0 != usual.0 && late.1 == usual.1, "{late:?} {usual:?}");
+    assert_eq!((&late.2, &late.3), (&0.into(), &usual.3), "32 ms is not too late");
+    let stale = eval(&["--decision-latency", "1ms", "--t-expire", "1ms"]);
+    assert_eq!(stale.2, 0, "each is in force at once, and stale at the next look");
+    assert!(stale.3.as_f64().unwrap() > 0.9, "{stale:?}");
+    let longer = eval(&["--decision-latency", "128ms", "--t-expire", "160ms"]);
+    assert_eq!((&longer.2, &longer.3), (&0.into(), &usual.3));
+    assert!(longer.0 != late.0, "{longer:?} {late:?}");
+    let refused = l4sd(&["eval", &one, "--policy", &replay, "--decision-latency", "33ms"]);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(message.contains("longer than --t-expire 32ms"), "{message}");
+}

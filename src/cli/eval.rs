@@ -11,10 +11,13 @@ use super::exit::{Exit, Failure};
 use super::oracle::OracleArgs;
 use super::policies;
 use crate::config::Policy;
+use crate::control::guard::GuardParams;
 use crate::eval::plan::{self, Draws, PlanError};
 use crate::eval::runner::{self, RunError};
 use crate::eval::{EvalError, EvalPlan, Progress, RecordLog, file, plots, tables};
 use crate::report::ReportError;
+use crate::time::Span;
+use crate::units;
 
 /// Arguments of `l4sd eval`.
 #[derive(Debug, Args)]
@@ -24,7 +27,7 @@ pub(super) struct EvalArgs {
     #[arg(value_name = "GRID")]
     pub(super) grids: Vec<String>,
     /// Policies, beside dualpi2: dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2-rules, dualpi2:target=5ms, pi2, codel, taildrop, model, model:FILE,
-    /// replay:FILE; several with commas or by repeating [default: dualpi2-tuned,model]
+    /// replay:FILE, lookahead:arm=... (docs/lookahead.md); several with commas or by repeating [default: dualpi2-tuned,model]
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     pub(super) policy: Vec<Policy>,
     /// Which links are drawn
@@ -42,6 +45,12 @@ pub(super) struct EvalArgs {
     /// Three cells of each grid, 10 s each
     #[arg(long, conflicts_with = "draws")]
     pub(super) smoke: bool,
+    /// From the close of a window to the decision in force, in place of the scenarios' decision_latency
+    #[arg(long, value_name = "TIME", value_parser = units::parse_span, conflicts_with_all = ["audit", "oracle"])]
+    pub(super) decision_latency: Option<Span>,
+    /// The guard takes no decision whose window closed longer ago, as with control.t_expire [default: 32ms]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_span, conflicts_with_all = ["audit", "oracle"])]
+    pub(super) t_expire: Option<Span>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<NonZero<usize>>,
@@ -70,9 +79,11 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         return super::audit::audit(args);
     }
     let split = plan::split(&args.split).map_err(refused)?;
+    in_time(args.decision_latency, args.t_expire)?;
     let draws = Draws { split, seed: args.split_seed, draws: args.draws, smoke: args.smoke };
     let policies = policies::chosen(&args.policy, Policy::DualPi2Tuned)?;
     let plan = EvalPlan::new(&args.grids, &policies, &draws, args.seeds).map_err(refused)?;
+    let plan = plan.with_latency(args.decision_latency, args.t_expire);
     let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let design = &plan.design;
     let definitions = plan.policies.iter().map(plan::definition).collect::<Result<Vec<_>, _>>()?;
@@ -104,6 +115,21 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
         write(&args.out, &format!("{}.png", picture.name), &picture.png()?)?;
     }
     Ok(())
+}
+
+/// Whether a decision can be in force before it is stale.
+fn in_time(latency: Option<Span>, expires: Option<Span>) -> Result<(), Failure> {
+    let expires = expires.unwrap_or(GuardParams::default().expires);
+    match latency {
+        Some(latency) if latency > expires => Err(Failure::new(
+            Exit::Usage,
+            anyhow::anyhow!(
+                "--decision-latency {latency} is longer than --t-expire {expires}: each decision would be stale when it comes; \
+                 say a longer --t-expire as well"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn refused(e: PlanError) -> Failure {

@@ -11,6 +11,7 @@ use crate::control::model::{Fault, ModelError, shipped};
 pub(super) fn chosen(named: &[Policy], rival: Policy) -> Result<Vec<Policy>, Failure> {
     let model = named.iter().find_map(|policy| match policy {
         Policy::Model(file) => Some(file.as_deref()),
+        Policy::LookAhead(setup) => Some(setup.verify.as_deref()),
         _ => None,
     });
     if !named.is_empty() && model.is_none() {

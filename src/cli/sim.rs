@@ -23,7 +23,7 @@ pub(super) struct SimArgs {
     #[arg(value_name = "SCENARIO.toml", required = true)]
     scenarios: Vec<PathBuf>,
     /// Policies: dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2-rules, dualpi2:target=5ms, pi2, codel, taildrop, model, model:FILE,
-    /// replay:FILE; several with commas or by repeating [default: dualpi2,model]
+    /// replay:FILE, lookahead:arm=... (docs/lookahead.md); several with commas or by repeating [default: dualpi2,model]
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     policy: Vec<Policy>,
     /// Seed, in place of the scenario's

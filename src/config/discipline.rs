@@ -34,9 +34,11 @@ impl AqmConfig {
         };
         let single = |law| Discipline::Single(SingleParams { law, limit });
         match &self.policy {
-            Policy::DualPi2 | Policy::DualPi2Rules(_) | Policy::Replay(_) | Policy::Model(_) => {
-                dual(DualQParams::rfc9332(limit), limit)
-            }
+            Policy::DualPi2
+            | Policy::DualPi2Rules(_)
+            | Policy::Replay(_)
+            | Policy::Model(_)
+            | Policy::LookAhead(_) => dual(DualQParams::rfc9332(limit), limit),
             Policy::DualPi2With(constants) => dual(constants.over(&DualQParams::rfc9332(limit)), limit),
             Policy::DualPi2Tuned => dual(Constants::tuned().over(&DualQParams::rfc9332(limit)), limit),
             Policy::DualPi2Ff => {

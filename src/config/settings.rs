@@ -204,7 +204,7 @@ impl Settings {
                     .unwrap_or_default(),
             },
             aqm: AqmConfig {
-                policy: self.policy.clone().unwrap_or(Policy::Model(None)),
+                policy: self.policy()?,
                 target: self.span("aqm.target", self.target, MS, SEC)?,
                 t_update,
                 nqb: self.nqb.unwrap_or(false),
@@ -256,6 +256,17 @@ impl Settings {
             return Ok((left, right));
         };
         Err(ConfigError::Ports { place: self.place("right.port"), left, right, reason })
+    }
+
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        match &self.policy {
+            Some(Policy::LookAhead(_)) => Err(self.bad(
+                "aqm.policy",
+                "'lookahead:' is of simulations only, l4sd sim and l4sd eval; a bridge runs one model"
+                    .to_owned(),
+            )),
+            other => Ok(other.clone().unwrap_or(Policy::Model(None))),
+        }
     }
 
     fn keeper(&self) -> Result<Option<PathBuf>, ConfigError> {

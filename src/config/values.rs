@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::constants::Constants;
+use super::look_ahead::LookAhead;
 use crate::time::Span;
 use crate::units::{self, BitRate, UnitError};
 
@@ -39,12 +40,14 @@ pub enum Policy {
     Replay(PathBuf),
     /// The DualQ with the decisions of a model: this file, else the one that the configuration names, else the built-in one.
     Model(Option<PathBuf>),
+    /// The DualQ with the decisions of two models, of which one looks ahead; in simulations only.
+    LookAhead(LookAhead),
 }
 
 impl Policy {
     /// Every accepted spelling.
     pub const NAMES: &'static str = "dualpi2, dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2-rules, dualpi2-rules:FILE, \
-         dualpi2:target=5ms:..., pi2, codel, taildrop, model, model:FILE or replay:FILE";
+         dualpi2:target=5ms:..., pi2, codel, taildrop, model, model:FILE, replay:FILE or lookahead:arm=...";
 
     /// What result rows call it: as it is written, but any model is `model`.
     pub fn label(&self) -> String {
@@ -80,6 +83,7 @@ impl fmt::Display for Policy {
             Self::Replay(path) => return write!(f, "replay:{}", path.display()),
             Self::Model(None) => "model",
             Self::Model(Some(path)) => return write!(f, "model:{}", path.display()),
+            Self::LookAhead(setup) => return write!(f, "lookahead{setup}"),
         })
     }
 }
@@ -108,6 +112,7 @@ impl FromStr for Policy {
             "model" => Self::Model(None),
             "model:" => return Err(ValueError("'model:' needs a file, as in model:student.onnx".into())),
             _ if text.starts_with("model:") => Self::Model(Some(text["model:".len()..].into())),
+            _ if text.starts_with("lookahead:") => Self::LookAhead(text["lookahead:".len()..].parse()?),
             _ if text.starts_with("dualpi2:") => Self::DualPi2With(text["dualpi2:".len()..].parse()?),
             _ => match text.strip_prefix("replay:") {
                 Some("") => {

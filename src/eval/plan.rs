@@ -21,7 +21,7 @@ use crate::sim::run::SimError;
 use crate::sim::scenario::ScenarioError;
 use crate::sim::{Cell, Grid, Scenario, Split};
 use crate::telemetry::features::schema::Schema;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,17 @@ impl EvalPlan {
         Ok(self)
     }
 
+    /// The same with decisions in force so long after their windows close, and stale after `expires`, in place of what
+    /// scenarios say.
+    #[must_use]
+    pub fn with_latency(mut self, latency: Option<Span>, expires: Option<Span>) -> Self {
+        for (_, scenario) in &mut self.cells {
+            scenario.decision_latency = latency.unwrap_or(scenario.decision_latency);
+            scenario.t_expire = expires.unwrap_or(scenario.t_expire);
+        }
+        self
+    }
+
     /// The runs, in the order of results. `definition` tells what a policy is beside its name.
     pub fn units(&self, definition: impl Fn(usize) -> String) -> Vec<Unit> {
         self.design.units(
@@ -172,12 +183,17 @@ pub fn definition(policy: &Policy) -> Result<String, SimError> {
     match policy {
         Policy::Replay(file) => Ok(format!("{policy:?} {:?}", Replay::open(file, Instant::ZERO)?)),
         Policy::DualPi2Rules(file) => Ok(format!("{:?}", Rules::open(file.as_deref(), &Schema::embedded())?)),
-        Policy::Model(which) => {
-            let model = ModelFile::open(which.as_deref(), &Schema::embedded(), None)?;
-            Ok(format!("model {}", model.sha256))
+        Policy::Model(which) => Ok(format!("model {}", sha256(which.as_deref())?)),
+        Policy::LookAhead(setup) => {
+            let models = (sha256(setup.draft.as_deref())?, sha256(setup.verify.as_deref())?);
+            Ok(format!("{setup} {models:?}"))
         }
         constants => Ok(format!("{constants:?}")),
     }
+}
+
+fn sha256(model: Option<&Path>) -> Result<String, SimError> {
+    Ok(ModelFile::open(model, &Schema::embedded(), None)?.sha256)
 }
 
 /// The baseline, then the others, each once; two that results would call the same are refused.

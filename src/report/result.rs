@@ -226,6 +226,26 @@ pub struct ControllerResult {
     pub inference_us: TimesResult,
     /// From the end of a window to the breath that put the decision made of it in force, in microseconds, of a live run.
     pub admission_us: TimesResult,
+    /// What looking ahead came to; all `null` for a policy that does not.
+    #[serde(default)]
+    pub look_ahead: LookAheadResult,
+}
+
+/// What a drafter and a verifier came to, over the whole run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LookAheadResult {
+    /// Ticks at which an action went out that the verifier had agreed to, of all.
+    pub verified_share: Option<f64>,
+    /// Drafted actions that the verifier would have decided likewise, of those that it checked; `null` if it checked none.
+    pub accepted_share: Option<f64>,
+    /// Ticks at which what went out was not what the verifier says of exactly what was seen, of those at which it was asked.
+    pub diverged_share: Option<f64>,
+    /// The same among those at which a verified action went out; `null` without any.
+    pub verified_diverged_share: Option<f64>,
+    /// Plans that something other than expected made void.
+    pub voided_plans: Option<u64>,
+    /// Calls of the verifier per second.
+    pub target_calls_per_s: Option<f64>,
 }
 
 /// Percentiles of a time in microseconds.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::Scenario;
 use super::models;
 use super::run::SimError;
 use crate::aqm::params::Knobs;
@@ -10,10 +11,11 @@ use crate::config::Policy as PolicyName;
 use crate::control::Decision;
 use crate::control::guard::{Guard, GuardCounters, GuardParams, State};
 use crate::control::policy::Policy;
+use crate::control::policy::lookahead::Counts;
 use crate::control::policy::replay::Replay;
 use crate::control::policy::rules::{Ruled, Rules};
 use crate::egress::Egress;
-use crate::report::result::RunResult;
+use crate::report::result::{LookAheadResult, RunResult};
 use crate::telemetry::TelemetryWindow;
 use crate::telemetry::features::schema::Schema;
 use crate::time::{Instant, Span};
@@ -34,7 +36,7 @@ pub(super) struct Controller {
 
 impl Controller {
     /// The controller that a policy's name stands for; `None` for constants.
-    pub(super) fn of(name: &PolicyName, latency: Span) -> Result<Option<Self>, SimError> {
+    pub(super) fn of(name: &PolicyName, scenario: &Scenario) -> Result<Option<Self>, SimError> {
         let policy: Box<dyn Policy> = match name {
             PolicyName::Replay(file) => Box::new(Replay::open(file, Instant::ZERO)?),
             PolicyName::DualPi2Rules(file) => {
@@ -42,17 +44,19 @@ impl Controller {
                 Box::new(Ruled::new(Rules::open(file.as_deref(), &schema)?, &schema))
             }
             PolicyName::Model(which) => Box::new(models::policy(which, &[])?),
+            PolicyName::LookAhead(setup) => Box::new(models::look_ahead(setup)?),
             _ => return Ok(None),
         };
-        Ok(Some(Self::new(policy, latency)))
+        Ok(Some(Self::new(policy, scenario)))
     }
 
     /// The controller that asks `policy`.
-    pub(super) fn new(policy: Box<dyn Policy>, latency: Span) -> Self {
+    pub(super) fn new(policy: Box<dyn Policy>, scenario: &Scenario) -> Self {
+        let params = GuardParams { expires: scenario.t_expire, ..GuardParams::default() };
         Self {
             policy,
-            guard: Guard::new(GuardParams::default(), Knobs::default(), Instant::ZERO),
-            latency,
+            guard: Guard::new(params, Knobs::default(), Instant::ZERO),
+            latency: scenario.decision_latency,
             under_way: VecDeque::new(),
             feed_forward: 1.0,
             decisions: 0,
@@ -112,6 +116,22 @@ impl Controller {
         result.controller.decisions = Some(self.decisions);
         result.controller.late = Some(counters.stale);
         result.controller.rejected = Some(counters.rejected);
+        if let Some(counts) = self.policy.look_ahead() {
+            result.controller.look_ahead = look_ahead(&counts, result.duration_s);
+        }
+    }
+}
+
+/// The counts of a run of `seconds`.
+fn look_ahead(counts: &Counts, seconds: f64) -> LookAheadResult {
+    let share = |n: u64, of: u64| (of > 0).then(|| n as f64 / of as f64);
+    LookAheadResult {
+        verified_share: share(counts.verified, counts.ticks),
+        accepted_share: share(counts.accepted, counts.checked),
+        diverged_share: share(counts.diverged[0], counts.compared[0]),
+        verified_diverged_share: share(counts.diverged[1], counts.compared[1]),
+        voided_plans: Some(counts.voided),
+        target_calls_per_s: (seconds > 0.0).then(|| counts.calls as f64 / seconds),
     }
 }
 
@@ -119,7 +139,6 @@ impl Controller {
 mod tests {
     use super::*;
     use crate::control::policy::Abstention;
-    use crate::sim::Scenario;
     use crate::sim::run::simulation;
 
     struct Always(Knobs);
@@ -134,10 +153,11 @@ mod tests {
     #[test]
     fn a_decision_is_in_force_after_its_latency_and_not_before() {
         let text = "name = \"x\"\nduration = \"1s\"\n[link]\nrate = \"10Mbit\"\n[[flow]]\ncc = \"reno\"\nrtt = \"20ms\"\n";
-        let scenario = Scenario::parse(text, "x").unwrap();
+        let scenario =
+            Scenario { decision_latency: Span::from_millis(10), ..Scenario::parse(text, "x").unwrap() };
         let mut sim = simulation(&scenario, &PolicyName::DualPi2, 1);
         let wanted = Knobs { target: Span::from_millis(5), ..Knobs::default() };
-        let mut c = Controller::new(Box::new(Always(wanted)), Span::from_millis(10));
+        let mut c = Controller::new(Box::new(Always(wanted)), &scenario);
         let mut changed = Vec::new();
         for ms in (16..=160).step_by(16) {
             let end = Instant::from_millis(ms);

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aqm::params::Knobs;
+use crate::config::{self, LookAheadArm};
 use crate::control::model::{ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
+use crate::control::policy::lookahead::{Arm, Chooser, LookAhead, Said, Setup};
 use crate::control::policy::{Abstention, Policy};
 use crate::telemetry::TelemetryWindow;
 use crate::telemetry::features::schema::Schema;
@@ -59,6 +61,28 @@ impl Policy for Borrowed {
     }
 }
 
+impl Chooser for Borrowed {
+    fn choose(&mut self, features: &[f32], last: &Knobs) -> Said {
+        self.policy.as_mut().ok_or(Abstention::Failed)?.choose(features, last)
+    }
+}
+
+/// Ticks from one comparison with the verifier to the next: each costs as much time as a decision.
+const COMPARED: u64 = 8;
+
+/// Two models, of which one looks ahead.
+pub(super) fn look_ahead(setup: &config::LookAhead) -> Result<LookAhead<Borrowed, Borrowed>, ModelError> {
+    let arm = match setup.arm {
+        LookAheadArm::Drafter => Arm::Drafter,
+        LookAheadArm::Held => Arm::Held,
+        LookAheadArm::Speculative => Arm::Speculative,
+        LookAheadArm::Instant => Arm::Instant,
+    };
+    let how = Setup { arm, tick: setup.tick, call: setup.call, bin: setup.bin as f32, compared: COMPARED };
+    let (drafter, verifier) = (policy(&setup.draft, &[])?, policy(&setup.verify, &[])?);
+    Ok(LookAhead::new(drafter, verifier, how, &Schema::embedded()))
+}
+
 impl Drop for Borrowed {
     fn drop(&mut self) {
         if let Some(policy) = self.policy.take() {
@@ -100,5 +124,40 @@ mod tests {
         assert_eq!((model.fallback_share, model.controller.decisions), (Some(0.0), Some(500)));
         let again = of(Policy::Model(Some(file.path().to_owned())));
         assert_eq!(again, model, "a model that was in use before decides as a fresh one does");
+    }
+
+    /// A model that wants 5 ms whatever it sees, as drafter and as verifier: with windows of 16 ms each arm does to the queue
+    /// what the model does. With windows of 4 ms there are four times as many decisions, and the same of them are verified
+    /// with the same seed.
+    #[test]
+    fn two_models_that_agree_are_one_whoever_decides() {
+        if !can_run() {
+            return;
+        }
+        let text = "name = \"x\"\nduration = \"8s\"\nwarmup = \"2s\"\n[link]\nrate = \"40Mbit\"\n[[flow]]\n\
+                    cc = \"cubic\"\nrtt = \"20ms\"\ncount = 4\n";
+        let scenario = Scenario::parse(text, "x").unwrap();
+        let file = Linear::default().file();
+        let of = |policy: Policy| run(&scenario, &policy, 1).unwrap().result;
+        let model = of(Policy::Model(Some(file.path().to_owned())));
+        let looks = |arm: &str, tick: &str| {
+            let path = file.path().display();
+            let name = format!("lookahead:arm={arm}:call=8ms:tick={tick}:draft={path}:verify={path}");
+            of(name.parse().unwrap())
+        };
+        let share = |r: &crate::report::RunResult| r.controller.look_ahead.verified_share.unwrap();
+        for arm in ["drafter", "held", "speculative", "instant"] {
+            let one = looks(arm, "16ms");
+            assert_eq!((&one.queues, one.controller.decisions), (&model.queues, Some(500)), "{arm}");
+            assert_eq!(one.controller.look_ahead.diverged_share, Some(0.0), "{arm}");
+            match arm {
+                "instant" => assert_eq!(share(&one), 1.0),
+                "speculative" => assert!(share(&one) > 0.2 && share(&one) < 1.0, "{}", share(&one)),
+                _ => assert_eq!(share(&one), 0.0, "{arm}"),
+            }
+        }
+        let short = looks("speculative", "4ms");
+        assert_eq!(short.controller.decisions, Some(2000));
+        assert_eq!(looks("speculative", "4ms"), short);
     }
 }

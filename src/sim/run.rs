@@ -121,7 +121,7 @@ pub fn run_detailed(
     seed: u64,
     sink: &mut impl WindowSink,
 ) -> Result<SimRun, SimError> {
-    let controller = Controller::of(policy, scenario.decision_latency)?;
+    let controller = Controller::of(policy, scenario)?;
     let (mut run, _) = run_under(scenario, policy, controller, seed, sink);
     if let Policy::Model(which) = policy {
         run.report.result.model_sha256 = Some(models::file(which)?.sha256.clone());
@@ -137,7 +137,7 @@ pub fn run_guarded(
     seed: u64,
     sink: &mut impl WindowSink,
 ) -> (SimRun, GuardCounters) {
-    let controller = Controller::new(policy, scenario.decision_latency);
+    let controller = Controller::new(policy, scenario);
     run_under(scenario, &Policy::Model(None), Some(controller), seed, sink)
 }
 
@@ -173,7 +173,7 @@ fn run_under(
     let mut phases = Phases::of(scenario);
     let stats = |sim: &Sim<_>| (0..scenario.flows.len()).map(|i| sim.stats(i)).collect::<Vec<FlowStats>>();
     let mut at_warmup = stats(&sim);
-    for end in window_ends(scenario, phases.edges()) {
+    for end in window_ends(scenario, phases.edges(), grid_of(policy)) {
         while let Some(at) = controller.as_ref().and_then(Controller::due).filter(|&at| at <= end) {
             sim.run_until(at, &mut observed);
             if let Some(c) = &mut controller {
@@ -220,9 +220,17 @@ fn run_under(
     (SimRun { report, delays_ns: [l, c] }, counters)
 }
 
+/// From window to window.
+fn grid_of(policy: &Policy) -> Span {
+    match policy {
+        Policy::LookAhead(setup) => setup.tick,
+        _ => PiParams::default().t_update,
+    }
+}
+
 /// Ends of windows: a grid, the edges of the measured window, and those of phases.
-fn window_ends(scenario: &Scenario, edges: &[Instant]) -> Vec<Instant> {
-    let grid = PiParams::default().t_update.as_nanos();
+fn window_ends(scenario: &Scenario, edges: &[Instant], grid: Span) -> Vec<Instant> {
+    let grid = grid.as_nanos();
     let end = scenario.duration.as_nanos();
     let mut ends: Vec<u64> =
         (1..=end / grid).map(|i| i * grid).chain([scenario.warmup.as_nanos(), end]).collect();
@@ -405,7 +413,7 @@ mod tests {
 
     #[test]
     fn windows_end_where_the_measured_window_does() {
-        let ends = window_ends(&scenario("rate = \"40Mbit\""), &[]);
+        let ends = window_ends(&scenario("rate = \"40Mbit\""), &[], Span::from_millis(16));
         for ms in [16, 1000, 4000] {
             assert_eq!(ends.iter().filter(|&&e| e == Instant::from_millis(ms)).count(), 1, "{ms}");
         }

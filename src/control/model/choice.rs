@@ -84,6 +84,12 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// As if these parameters had been chosen; the first candidate if they are none.
+    pub fn of(card: &Card, knobs: &Knobs) -> Self {
+        let same = |c: &Knobs| Knobs { feed_forward: 1.0, ..*knobs } == *c;
+        Self { candidate: card.candidates.iter().position(same).unwrap_or(0) }
+    }
+
     /// Takes in an answer that is fit; returns the parameters that it wants. `slow` = a setting may be chosen now.
     pub fn next(&mut self, answer: &Answer<'_>, card: &Card, slow: bool) -> Knobs {
         if slow {

@@ -4,6 +4,7 @@
 //! It runs on the controller's thread and may take as long as it likes; how late is too late is the guard's to say.
 
 use super::cadence::Cadence;
+use super::lookahead::{Chooser, Said};
 use super::{Abstention, Policy};
 use crate::aqm::params::Knobs;
 use crate::control::model::choice::{Chosen, Unfit};
@@ -73,11 +74,23 @@ impl Learned {
             self.features[i] = 0.0;
         }
         let answer = self.session.run(&self.features).map_err(|_| Abstention::Failed)?;
-        let fit = answer.fit(&self.card).map_err(|unfit| match unfit {
-            Unfit::NotFinite => Abstention::NotFinite,
-            Unfit::Unfamiliar => Abstention::Unfamiliar,
-        })?;
-        Ok(self.chosen.next(fit, &self.card, slow))
+        Ok(self.chosen.next(answer.fit(&self.card).map_err(abstention)?, &self.card, slow))
+    }
+}
+
+const fn abstention(unfit: Unfit) -> Abstention {
+    match unfit {
+        Unfit::NotFinite => Abstention::NotFinite,
+        Unfit::Unfamiliar => Abstention::Unfamiliar,
+    }
+}
+
+/// The model alone, at any time and for any vector: it has no grid of choices of its own here.
+impl Chooser for Learned {
+    fn choose(&mut self, features: &[f32], last: &Knobs) -> Said {
+        let answer = self.session.run(features).map_err(|_| Abstention::Failed)?;
+        let mut chosen = Chosen::of(&self.card, last);
+        Ok(chosen.next(answer.fit(&self.card).map_err(abstention)?, &self.card, true))
     }
 }
 

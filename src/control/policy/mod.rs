@@ -3,6 +3,7 @@
 pub mod asked;
 pub mod cadence;
 pub mod learned;
+pub mod lookahead;
 pub mod replay;
 pub mod rules;
 
@@ -56,5 +57,10 @@ pub trait Policy: Send {
     /// window comes. Changes no decision. False = there is nothing to gain from it.
     fn rehearse(&mut self, _next: Instant) -> bool {
         false
+    }
+
+    /// What looking ahead came to; `None` from a policy that does not.
+    fn look_ahead(&self) -> Option<lookahead::Counts> {
+        None
     }
 }

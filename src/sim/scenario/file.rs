@@ -9,6 +9,7 @@ use serde::de::{Deserializer, Error as _};
 use super::{Phase, PlannedFlow, Scenario, Spread};
 use crate::config::Limit;
 use crate::config::text::{Text, Time};
+use crate::control::guard::GuardParams;
 use crate::sim::flow::{Control, bbr, cubic, dctcp, prague, reno};
 use crate::sim::link::{Generator, LinkSpec, Step, Trace, TraceError};
 use crate::sim::traffic::{FlowSpec, FrameSpec, Pareto, PathSpec, SourceSpec, WebSpec};
@@ -240,6 +241,7 @@ impl File {
             link,
             buffer: self.link.buffer.map(|b| b.0),
             decision_latency: span(self.link.decision_latency).unwrap_or(DECISION_LATENCY),
+            t_expire: GuardParams::default().expires,
             nqb: self.link.nqb,
             spread: Spread { rtt, rate },
             phases,

@@ -69,6 +69,8 @@ pub struct Scenario {
     pub buffer: Option<Limit>,
     /// From the close of a window to the moment that the decision made of it is applied.
     pub decision_latency: Span,
+    /// A decision is stale when its window closed longer ago than this, as `control.t_expire` of a live run.
+    pub t_expire: Span,
     /// NQB packets (DSCP 45) join the L queue.
     pub nqb: bool,
     /// What a seed draws beside starts and marks.

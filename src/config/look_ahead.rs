@@ -1,0 +1,166 @@
+//! Who looks ahead with whose help: `lookahead:arm=speculative:call=8ms:draft=FILE:verify=FILE` on the command line.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::values::ValueError;
+use crate::time::Span;
+use crate::units;
+
+/// Who decides.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub enum LookAheadArm {
+    /// The drafter alone.
+    Drafter,
+    /// The verifier at its own pace.
+    Held,
+    /// The verifier where it was foreseen, else the drafter.
+    #[default]
+    Speculative,
+    /// The verifier at once.
+    Instant,
+}
+
+impl LookAheadArm {
+    const ALL: [Self; 4] = [Self::Drafter, Self::Held, Self::Speculative, Self::Instant];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Drafter => "drafter",
+            Self::Held => "held",
+            Self::Speculative => "speculative",
+            Self::Instant => "instant",
+        }
+    }
+}
+
+/// A drafter and a verifier, and how they are run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookAhead {
+    /// Who decides.
+    pub arm: LookAheadArm,
+    /// How long a call of the verifier takes, up to 1 s.
+    pub call: Span,
+    /// From tick to tick: 1, 2, 4, 8 or 16 ms.
+    pub tick: Span,
+    /// Width of bins in normalised units, above 0 and up to 100.
+    pub bin: f64,
+    /// The fast model: this file, or the built-in one.
+    pub draft: Option<PathBuf>,
+    /// The slow model: this file, or the built-in one.
+    pub verify: Option<PathBuf>,
+}
+
+impl Default for LookAhead {
+    fn default() -> Self {
+        Self {
+            arm: LookAheadArm::default(),
+            call: Span::from_millis(8),
+            tick: Span::from_millis(4),
+            bin: 0.5,
+            draft: None,
+            verify: None,
+        }
+    }
+}
+
+// The width of bins is read from text that has no not-a-number in it.
+impl Eq for LookAhead {}
+
+impl fmt::Display for LookAhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { arm, call, tick, bin, draft, verify } = self;
+        let ms = |span: &Span| span.as_millis_f64();
+        write!(f, ":arm={}:call={}ms:tick={}ms:bin={bin}", arm.name(), ms(call), ms(tick))?;
+        for (name, file) in [("draft", draft), ("verify", verify)] {
+            if let Some(file) = file {
+                write!(f, ":{name}={}", file.display())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for LookAhead {
+    type Err = ValueError;
+
+    /// `arm=held:call=8ms:tick=4ms:bin=0.5:draft=FILE:verify=FILE`, any of them, once each.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let mut this = Self::default();
+        let mut seen = Vec::new();
+        for part in text.split(':') {
+            let wrong = |why: &str| {
+                ValueError(format!(
+                    "'{part}' {why}; looking ahead is written like \
+                     lookahead:arm=speculative:call=8ms:tick=4ms:bin=0.5:draft=FILE:verify=FILE"
+                ))
+            };
+            let (name, value) = part.split_once('=').ok_or_else(|| wrong("has no value"))?;
+            let span = || units::parse_span(value).ok();
+            match name {
+                "arm" => {
+                    let named = LookAheadArm::ALL.into_iter().find(|arm| arm.name() == value);
+                    this.arm =
+                        named.ok_or_else(|| wrong("is none of drafter, held, speculative, instant"))?;
+                }
+                "call" => {
+                    let call = span().filter(|&s| s > Span::ZERO && s <= Span::from_secs(1));
+                    this.call = call.ok_or_else(|| wrong("is not a time above 0 and up to 1s"))?;
+                }
+                "tick" => {
+                    let tick = span().filter(|s| [1, 2, 4, 8, 16].map(Span::from_millis).contains(s));
+                    this.tick = tick.ok_or_else(|| wrong("is none of 1ms, 2ms, 4ms, 8ms, 16ms"))?;
+                }
+                "bin" => {
+                    let bin = value.parse().ok().filter(|&b: &f64| b > 0.0 && b <= 100.0);
+                    this.bin = bin.ok_or_else(|| wrong("is not above 0 and up to 100"))?;
+                }
+                "draft" | "verify" if value.is_empty() => return Err(wrong("needs a file")),
+                "draft" => this.draft = Some(value.into()),
+                "verify" => this.verify = Some(value.into()),
+                _ => return Err(wrong("is none of arm, call, tick, bin, draft, verify")),
+            }
+            if seen.contains(&name) {
+                return Err(wrong("is there twice"));
+            }
+            seen.push(name);
+        }
+        Ok(this)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_what_it_prints() {
+        let text = "bin=0.25:arm=held:verify=b.onnx:call=32ms:tick=2ms:draft=a.onnx";
+        let this: LookAhead = text.parse().unwrap();
+        let printed = this.to_string();
+        assert_eq!(printed, ":arm=held:call=32ms:tick=2ms:bin=0.25:draft=a.onnx:verify=b.onnx");
+        assert_eq!(printed[1..].parse::<LookAhead>().unwrap(), this);
+        let usual: LookAhead = "arm=speculative".parse().unwrap();
+        assert_eq!(usual, LookAhead::default());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, part) in [
+            ("", "'' has no value"),
+            ("arm=both", "'arm=both' is none of drafter"),
+            ("call=0s", "'call=0s' is not a time"),
+            ("call=2s", "'call=2s' is not a time"),
+            ("tick=3ms", "'tick=3ms' is none of 1ms"),
+            ("bin=0", "'bin=0' is not above 0"),
+            ("bin=nan", "'bin=nan' is not above 0"),
+            ("draft=", "'draft=' needs a file"),
+            ("k=8", "'k=8' is none of arm"),
+            ("call=8ms:call=8ms", "'call=8ms' is there twice"),
+        ] {
+            let message = text.parse::<LookAhead>().unwrap_err().to_string();
+            assert!(message.contains(part) && message.contains("lookahead:arm="), "{text}: {message}");
+        }
+    }
+}
