@@ -134,8 +134,8 @@ def _export(path, module, inputs, outputs, metadata, fields):
     text, rows = io.BytesIO(), list(zip(*(x for _, x in inputs), strict=True))
     one = tuple(torch.as_tensor(x[:1]) for _, x in inputs)
     with warnings.catch_warnings():
-        # Operator set 17 is that of the older exporter.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # Operator set 17 is that of the older exporter, which says of each shape that it is a constant.
+        warnings.simplefilter("ignore")
         torch.onnx.export(module, one, text, opset_version=17, dynamo=False, input_names=[n for n, _ in inputs], output_names=list(outputs))
     model = onnx.load_from_string(text.getvalue())
     names = [n for n, _ in inputs]
