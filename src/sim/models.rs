@@ -99,6 +99,12 @@ mod tests {
     use crate::sim::Scenario;
     use crate::sim::run::run;
 
+    fn four_flows() -> Scenario {
+        let text = "name = \"x\"\nduration = \"8s\"\nwarmup = \"2s\"\n[link]\nrate = \"40Mbit\"\n[[flow]]\n\
+                    cc = \"cubic\"\nrtt = \"20ms\"\ncount = 4\n";
+        Scenario::parse(text, "x").unwrap()
+    }
+
     /// The model wants 5 ms whatever it sees. It is followed from 26 ms on, one bin per 64 ms, so that in the measured
     /// window the queue is that of 5 ms.
     #[test]
@@ -106,9 +112,7 @@ mod tests {
         if !can_run() {
             return;
         }
-        let text = "name = \"x\"\nduration = \"8s\"\nwarmup = \"2s\"\n[link]\nrate = \"40Mbit\"\n[[flow]]\n\
-                    cc = \"cubic\"\nrtt = \"20ms\"\ncount = 4\n";
-        let scenario = Scenario::parse(text, "x").unwrap();
+        let scenario = four_flows();
         let file = Linear::default().file();
         let of = |policy: Policy| run(&scenario, &policy, 1).unwrap().result;
         let model = of(Policy::Model(Some(file.path().to_owned())));
@@ -134,9 +138,7 @@ mod tests {
         if !can_run() {
             return;
         }
-        let text = "name = \"x\"\nduration = \"8s\"\nwarmup = \"2s\"\n[link]\nrate = \"40Mbit\"\n[[flow]]\n\
-                    cc = \"cubic\"\nrtt = \"20ms\"\ncount = 4\n";
-        let scenario = Scenario::parse(text, "x").unwrap();
+        let scenario = four_flows();
         let file = Linear::default().file();
         let of = |policy: Policy| run(&scenario, &policy, 1).unwrap().result;
         let model = of(Policy::Model(Some(file.path().to_owned())));
