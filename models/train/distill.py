@@ -91,9 +91,7 @@ def main():
     torch.set_num_threads(args.threads)
     names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")[: args.links]
-    data = histories.Histories(len(names))
-    for file in args.histories:
-        data.join(histories.load(file, len(records)))
+    data = histories.load_all(args.histories, len(records), len(names))
     net = teacher.load(args.teacher, args.device, args.weights)[0].settled() if args.share > 0 else None
     parts = []
     for step in range(args.dagger + 1):

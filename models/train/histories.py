@@ -85,6 +85,14 @@ class Histories:
         return np.nonzero(np.arange(LENGTH)[None] < self.length[:, None])
 
 
+def load_all(paths, links, width):
+    """Histories of several files, as `load` takes one."""
+    data = Histories(width)
+    for path in paths:
+        data.join(load(path, links))
+    return data
+
+
 def load(path, links):
     """Histories of a file, of links below that number. Ends with a message if it is of another schema."""
     from l4sd_gym import SCHEMA_HASH

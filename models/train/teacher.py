@@ -305,11 +305,9 @@ def arguments():
 
 def first_histories(records, numbers, args, width):
     """Episodes on the links of these numbers, under drawn settings and under a model file; from `--histories` if they are there."""
-    data = histories.Histories(width)
     if args.histories and all(file.exists() for file in args.histories):
-        for file in args.histories:
-            data.join(histories.load(file, len(records)))
-        return data
+        return histories.load_all(args.histories, len(records), width)
+    data = histories.Histories(width)
     follow = histories.of_file(args.model) if args.model else None
     for step in range(args.passes):
         for add, choose in ((0, None), (500, follow))[: 2 if follow else 1]:
