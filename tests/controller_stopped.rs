@@ -14,6 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use l4sd_testbed::cpus::Placement;
 use l4sd_testbed::forwarder::{Forwarder, RunSpec, Scheduling};
 use l4sd_testbed::process::Process;
 use l4sd_testbed::sandbox;
@@ -71,6 +72,7 @@ fn started(out: &tempfile::TempDir) -> Forwarder {
         warmup_s: 0,
         out: out.path().to_path_buf(),
         scheduling: Scheduling::Ordinary,
+        placement: Placement::default(),
         step: None,
     })
     .unwrap();

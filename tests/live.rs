@@ -15,6 +15,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
+use l4sd_testbed::cpus::Placement;
 use l4sd_testbed::flows::{Flow, Kind};
 use l4sd_testbed::forwarder::{Forwarder, METRICS, RunSpec, Scheduling};
 use l4sd_testbed::process::Process;
@@ -58,6 +59,7 @@ fn spec(out: &tempfile::TempDir) -> RunSpec {
         warmup_s: 0,
         out: out.path().to_path_buf(),
         scheduling: Scheduling::Ordinary,
+        placement: Placement::default(),
         step: None,
     }
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use l4sd_testbed::cpus::Placement;
 use l4sd_testbed::forwarder::{Forwarder, RunSpec, Scheduling};
 use l4sd_testbed::sandbox::{self, Rights};
 use l4sd_testbed::tools::{self, Tools};
@@ -69,6 +70,7 @@ fn bridge(port: &str, rate_mbit: u32, out: &tempfile::TempDir) -> Forwarder {
         warmup_s: 0,
         out: out.path().to_path_buf(),
         scheduling: Scheduling::Ordinary,
+        placement: Placement::default(),
         step: None,
     };
     Forwarder::start(&spec).unwrap()

@@ -12,6 +12,7 @@ use std::thread;
 
 use serde::Serialize;
 
+use crate::cpus::Placement;
 use crate::flows::Kind;
 use crate::forwarder::{RunSpec, Scheduling};
 use crate::results::{Results, ResultsError};
@@ -413,6 +414,7 @@ impl<'a> LiveRunner<'a> {
             warmup_s: WARMUP_S,
             out: self.spec.out.join("live").join(folder),
             scheduling: *scheduling,
+            placement: Placement::default(),
             step: case.step,
         };
         let outcome = match session::run(topology, &run, kinds, stop, |_, _| ()) {

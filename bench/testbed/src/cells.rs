@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
+use crate::cpus::Placement;
 use crate::flows::{Flow, FlowResult, Kind};
 use crate::forwarder::{Forwarder, RunSpec, Scheduling};
 use crate::results::{FORWARD, ResultsError, Summary, cell};
@@ -166,6 +167,7 @@ fn run_spec(cell: &Cell, spec: &CellsSpec, scheduling: Scheduling) -> RunSpec {
         warmup_s: WARMUP_S,
         out: spec.out.join(cell.name),
         scheduling,
+        placement: Placement::default(),
         step: None,
     }
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use self::plot::{Frame, Trace};
 use self::table::Outcome;
+use crate::cpus::Placement;
 use crate::flows::Kind;
 use crate::forwarder::{RunSpec, Scheduling};
 use crate::results::{FORWARD, Results, cell};
@@ -97,6 +98,7 @@ pub fn run(spec: &DemoSpec, tools: &Tools, rights: Rights, stop: &Stop) -> Resul
             warmup_s: WARMUP_S,
             out: spec.out.join(folder(policy)),
             scheduling,
+            placement: Placement::default(),
             step: None,
         };
         let outcome = one(&topology, &run, stop)?;

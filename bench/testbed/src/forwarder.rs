@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::cpus::{self, Placement};
 use crate::process::{Process, ProcessError};
 use crate::results::FORWARD;
 use crate::scrape::{self, Samples};
@@ -86,6 +87,8 @@ pub struct RunSpec {
     pub out: PathBuf,
     /// How it is scheduled.
     pub scheduling: Scheduling,
+    /// Where its threads run.
+    pub placement: Placement,
     /// What happens to the rate while it runs.
     pub step: Option<Step>,
 }
@@ -116,9 +119,20 @@ impl RunSpec {
     /// Its text: what has no flag, and the rate, which a reload may change.
     pub fn config(&self, rate_mbit: u32) -> String {
         let mut text = format!("version = 1\n\n[link]\nrate = \"{rate_mbit}Mbit\"\n");
-        if self.scheduling == Scheduling::Fifo {
-            let core = thread::available_parallelism().map_or(0, |n| n.get() - 1);
-            write!(text, "\n[runtime]\nsched = \"fifo:40\"\ncores = [{core}]\n").ok();
+        let fifo = self.scheduling == Scheduling::Fifo;
+        let last = || cpus::allowed().last().copied().filter(|_| fifo);
+        let core = self.placement.forwarder.or_else(last);
+        if fifo || core.is_some() {
+            text.push_str("\n[runtime]\n");
+        }
+        if fifo {
+            text.push_str("sched = \"fifo:40\"\n");
+        }
+        if let Some(core) = core {
+            writeln!(text, "cores = [{core}]").ok();
+        }
+        if let Some(core) = self.placement.controller {
+            write!(text, "\n[control]\ncore = {core}\n").ok();
         }
         text
     }
@@ -258,6 +272,7 @@ mod tests {
             warmup_s: 5,
             out: PathBuf::from("out"),
             scheduling: Scheduling::Ordinary,
+            placement: Placement::default(),
             step: None,
         }
     }
@@ -276,6 +291,18 @@ mod tests {
         assert_eq!(spec().config(40), "version = 1\n\n[link]\nrate = \"40Mbit\"\n");
         let fifo = RunSpec { scheduling: Scheduling::Fifo, ..spec() }.config(10);
         assert!(fifo.contains("rate = \"10Mbit\""), "{fifo}");
-        assert!(fifo.contains("sched = \"fifo:40\"\ncores = ["), "{fifo}");
+        let last = cpus::allowed().last().copied().unwrap();
+        assert!(fifo.ends_with(&format!("[runtime]\nsched = \"fifo:40\"\ncores = [{last}]\n")), "{fifo}");
+    }
+
+    /// Of the CPUs 2, 3 and 6 the packet thread has the last, whatever its class, and the controller the one before.
+    #[test]
+    fn a_run_beside_others_keeps_to_its_cpus() {
+        let beside = RunSpec { placement: Placement::apart(&[2, 3, 6]), ..spec() };
+        let link = "version = 1\n\n[link]\nrate = \"40Mbit\"\n";
+        assert_eq!(beside.config(40), format!("{link}\n[runtime]\ncores = [6]\n\n[control]\ncore = 3\n"));
+        let fifo = RunSpec { scheduling: Scheduling::Fifo, ..beside }.config(40);
+        let runtime = "[runtime]\nsched = \"fifo:40\"\ncores = [6]\n\n[control]\ncore = 3\n";
+        assert_eq!(fifo, format!("{link}\n{runtime}"));
     }
 }

@@ -11,13 +11,14 @@
 //! when the outermost process ends, however it ends. Nothing here may touch the host's own network.
 //!
 //! Layers, importing only downward: `sim_to_real` -> `agreement` -> `demo`, `cells` -> `session` -> `forwarder`, `flows`, `results`, `series` -> `topology`,
-//! `process`, `scrape` -> `sandbox`, `tools`, `clock`.
+//! `process`, `scrape` -> `sandbox`, `tools`, `cpus`, `clock`.
 
 #![forbid(unsafe_code)]
 
 pub mod agreement;
 pub mod cells;
 pub mod clock;
+pub mod cpus;
 pub mod demo;
 pub mod flows;
 pub mod forwarder;

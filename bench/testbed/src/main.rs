@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use l4sd_testbed::agreement::{self, AgreementError, AgreementSpec, Live};
 use l4sd_testbed::cells::{self, CellsError, CellsSpec};
 use l4sd_testbed::demo::{self, DemoError, DemoSpec};
 use l4sd_testbed::sandbox::{self, Rights, Stop};
 use l4sd_testbed::session::SessionError;
+use l4sd_testbed::sim_to_real::gate::Gate;
 use l4sd_testbed::sim_to_real::{self, SimToRealError, SimToRealSpec};
 use l4sd_testbed::tools::{self, Tools};
 
@@ -87,32 +88,41 @@ enum Verb {
         json: bool,
     },
     /// Whether a model's gain in the simulator arrives on real traffic (gate G5); exit code 1 if it does not
-    SimToReal {
-        /// The model
-        #[arg(long, value_name = "FILE", default_value = "models/student.onnx")]
-        model: PathBuf,
-        /// Back end: packet or xdp
-        #[arg(long, default_value = "packet")]
-        port: String,
-        /// Drawn links of 12 to 120 Mbit/s and 10 to 60 ms; the second has a step of the rate
-        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=100))]
-        links: u16,
-        /// Interleaved pairs of runs, DualPI2 and the model, on each link
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
-        pairs: u64,
-        /// Measured seconds of each run, after 5 s of warm-up
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
-        seconds: u32,
-        /// Seed of the links
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Where sim-to-real.md, sim-to-real.json, the records and the runs go; what is there is not run again
-        #[arg(long, default_value = "target/sim-to-real")]
-        out: PathBuf,
-        /// Run everything again
-        #[arg(long)]
-        fresh: bool,
-    },
+    SimToReal(SimToRealArguments),
+}
+
+#[derive(Debug, Args)]
+struct SimToRealArguments {
+    /// The model
+    #[arg(long, value_name = "FILE", default_value = "models/student.onnx")]
+    model: PathBuf,
+    /// Back end: packet or xdp
+    #[arg(long, default_value = "packet")]
+    port: String,
+    /// Drawn links of 12 to 120 Mbit/s and 10 to 60 ms; the second has a step of the rate
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=100))]
+    links: u16,
+    /// Interleaved pairs of runs, DualPI2 and the model, on each link
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pairs: u64,
+    /// Measured seconds of each run, after 5 s of warm-up
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    seconds: u32,
+    /// Seed of the links
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where sim-to-real.md, sim-to-real.json, the records and the runs go; what is there is not run again
+    #[arg(long, default_value = "target/sim-to-real")]
+    out: PathBuf,
+    /// Run everything again
+    #[arg(long)]
+    fresh: bool,
+    /// Live runs at a time, each on CPUs of its own, at least 2
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    lanes: u16,
+    /// The runs of one lane, by their place in the order; their records go to the standard output
+    #[arg(long, value_delimiter = ',', hide = true)]
+    units: Option<Vec<usize>>,
 }
 
 fn main() -> ExitCode {
@@ -136,6 +146,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         let stop = sandbox::prepare(&tools)?;
         return act(&arguments.verb, l4sd, &tools, rights, &stop);
     }
+    if let Verb::SimToReal(arguments) = &arguments.verb
+        && arguments.lanes > 1
+    {
+        return in_lanes(&arguments.spec(l4sd), &tools);
+    }
     let entered = match tools.require(tools::ALL) {
         Ok(()) => {
             let args: Vec<OsString> = env::args_os().skip(1).collect();
@@ -146,7 +161,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match (entered, &arguments.verb) {
         (Ok(status), _) => Ok(ExitCode::from(sandbox::exit_code(status))),
         (Err(e), Verb::Demo { .. }) => without_network(&l4sd, &e),
-        (Err(e), Verb::Cells { .. } | Verb::SimToReal { .. }) => Err(e),
+        (Err(e), Verb::Cells { .. } | Verb::SimToReal(_)) => Err(e),
         (Err(e), Verb::Agreement { .. }) => {
             let reason = format!("{e:#}");
             sandbox::skipped("the live runs", &reason);
@@ -189,28 +204,53 @@ fn act(verb: &Verb, l4sd: PathBuf, tools: &Tools, rights: Rights, stop: &Stop) -
             }
         }
         Verb::Agreement { .. } => agree(verb, l4sd, Live::On { tools, rights, stop }),
-        Verb::SimToReal { model, port, links, pairs, seconds, seed, out, fresh } => {
-            let spec = SimToRealSpec {
-                l4sd,
-                port: port.clone(),
-                model: model.clone(),
-                links: usize::from(*links),
-                pairs: *pairs,
-                seconds: *seconds,
-                seed: *seed,
-                out: out.clone(),
-                fresh: *fresh,
-            };
-            match sim_to_real::run(&spec, tools, rights, stop) {
-                Ok(gate) => {
-                    print!("{}", gate.markdown());
-                    eprintln!("{0}/sim-to-real.md  {0}/sim-to-real.json", out.display());
-                    Ok(ExitCode::from(u8::from(!gate.pass())))
-                }
-                Err(SimToRealError::Interrupted) => Ok(interrupted()),
-                Err(e) => Err(e.into()),
+        Verb::SimToReal(arguments) => {
+            let spec = arguments.spec(l4sd);
+            match &arguments.units {
+                None => gate(&spec, sim_to_real::run(&spec, tools, rights, stop)),
+                Some(units) => match sim_to_real::run_units(&spec, units, tools, rights, stop) {
+                    Ok(()) => Ok(ExitCode::SUCCESS),
+                    Err(SimToRealError::Interrupted) => Ok(ExitCode::from(INTERRUPTED)),
+                    Err(e) => Err(e.into()),
+                },
             }
         }
+    }
+}
+
+impl SimToRealArguments {
+    fn spec(&self, l4sd: PathBuf) -> SimToRealSpec {
+        SimToRealSpec {
+            l4sd,
+            port: self.port.clone(),
+            model: self.model.clone(),
+            links: usize::from(self.links),
+            pairs: self.pairs,
+            seconds: self.seconds,
+            seed: self.seed,
+            out: self.out.clone(),
+            fresh: self.fresh,
+            lanes: usize::from(self.lanes),
+        }
+    }
+}
+
+fn in_lanes(spec: &SimToRealSpec, tools: &Tools) -> Result<ExitCode> {
+    tools.require(tools::ALL)?;
+    tools.require(tools::LANES)?;
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    gate(spec, sim_to_real::run_in_lanes(spec, tools, &args))
+}
+
+fn gate(spec: &SimToRealSpec, outcome: Result<Gate, SimToRealError>) -> Result<ExitCode> {
+    match outcome {
+        Ok(gate) => {
+            print!("{}", gate.markdown());
+            eprintln!("{0}/sim-to-real.md  {0}/sim-to-real.json", spec.out.display());
+            Ok(ExitCode::from(u8::from(!gate.pass())))
+        }
+        Err(SimToRealError::Interrupted) => Ok(interrupted()),
+        Err(e) => Err(e.into()),
     }
 }
 

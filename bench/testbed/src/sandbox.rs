@@ -9,16 +9,17 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::clock;
-use crate::tools::{MOUNT, SETPRIV, Tools, UNSHARE};
+use crate::cpus;
+use crate::tools::{MOUNT, SETPRIV, TASKSET, Tools, UNSHARE};
 
 const MARK: &str = "L4SD_TESTBED_SANDBOX";
 const GRACE: Duration = Duration::from_secs(10);
@@ -65,7 +66,8 @@ pub enum SandboxError {
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    fn on_signals() -> io::Result<Self> {
+    /// Set by SIGINT, SIGTERM and SIGHUP, which end nothing by themselves any more.
+    pub fn on_signals() -> io::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
@@ -125,30 +127,80 @@ pub fn probe(tools: &Tools) -> Result<Rights, SandboxError> {
 /// inner process's [`Stop`]; one that does not end within ten seconds is killed.
 pub fn enter<S: AsRef<OsStr>>(tools: &Tools, args: &[S]) -> Result<ExitStatus, SandboxError> {
     let rights = probe(tools)?;
-    let start = |source| SandboxError::Start { program: "setpriv unshare", source };
-    let executable = env::current_exe().map_err(start)?;
-    let inner = unshare(tools, rights);
     let stop = Stop::on_signals().map_err(start)?;
-    let mut outer = tools.command(SETPRIV);
-    outer.args(["--pdeathsig", "KILL"]).arg(inner.get_program()).args(inner.get_args());
-    outer.arg(executable).args(args);
-    outer.env(MARK, if rights == Rights::Root { "root" } else { "user" });
-    let mut child = outer.stdin(Stdio::piped()).process_group(0).spawn().map_err(start)?;
-
-    let mut lifeline = child.stdin.take();
-    let mut deadline = None;
+    let mut sandboxed = Sandboxed::start(tools, rights, args, &[], false)?;
     loop {
-        if let Some(status) = child.try_wait().map_err(start)? {
+        if let Some(status) = sandboxed.tend(&stop)? {
             return Ok(status);
         }
-        if stop.requested() && lifeline.take().is_some() {
-            deadline = Some(clock::now() + GRACE);
-        }
-        if deadline.is_some_and(|d| clock::now() >= d) {
-            child.kill().map_err(start)?;
-            return child.wait().map_err(start);
-        }
         thread::sleep(POLL);
+    }
+}
+
+fn start(source: io::Error) -> SandboxError {
+    SandboxError::Start { program: "setpriv unshare", source }
+}
+
+/// This executable, started again inside a sandbox. Dropping it ends everything in there at once.
+#[derive(Debug)]
+pub struct Sandboxed {
+    child: Child,
+    lifeline: Option<ChildStdin>,
+    deadline: Option<Instant>,
+}
+
+impl Sandboxed {
+    /// Starts it with `args`, on `cpus` alone if any are named. `piped` = what it says is for [`Sandboxed::outputs`].
+    pub fn start<S: AsRef<OsStr>>(
+        tools: &Tools,
+        rights: Rights,
+        args: &[S],
+        cpus: &[usize],
+        piped: bool,
+    ) -> Result<Self, SandboxError> {
+        let executable = env::current_exe().map_err(start)?;
+        let inner = unshare(tools, rights);
+        let mut outer = tools.command(SETPRIV);
+        outer.args(["--pdeathsig", "KILL"]);
+        if !cpus.is_empty() {
+            outer.arg(tools.command(TASKSET).get_program()).args(["-c", &cpus::list(cpus)]);
+        }
+        outer.arg(inner.get_program()).args(inner.get_args()).arg(executable).args(args);
+        outer.env(MARK, if rights == Rights::Root { "root" } else { "user" });
+        if piped {
+            outer.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        let mut child = outer.stdin(Stdio::piped()).process_group(0).spawn().map_err(start)?;
+        let lifeline = child.stdin.take();
+        Ok(Self { child, lifeline, deadline: None })
+    }
+
+    /// What it says, once, if it was asked for.
+    pub fn outputs(&mut self) -> Option<(ChildStdout, ChildStderr)> {
+        self.child.stdout.take().zip(self.child.stderr.take())
+    }
+
+    /// Its end, if it has ended. To be asked every few milliseconds: passes `stop` on, and kills when the grace is over.
+    pub fn tend(&mut self, stop: &Stop) -> Result<Option<ExitStatus>, SandboxError> {
+        if let Some(status) = self.child.try_wait().map_err(start)? {
+            return Ok(Some(status));
+        }
+        if stop.requested() && self.lifeline.take().is_some() {
+            self.deadline = Some(clock::now() + GRACE);
+        }
+        if self.deadline.is_some_and(|d| clock::now() >= d) {
+            self.child.kill().map_err(start)?;
+            return self.child.wait().map(Some).map_err(start);
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Sandboxed {
+    fn drop(&mut self) {
+        // An error means that it has ended, which is what is wanted.
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

@@ -2,9 +2,13 @@
 //! interleaved pairs of live runs; the simulator's runs of the same links; both judged by the same score.
 //!
 //! Every live run is kept in `records.jsonl` as soon as it ends, so that an interrupted gate goes on where it stopped.
+//! Live runs are made one after the other, or in several [`lanes`] at a time.
 
+use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
+use std::thread;
 
 use l4sd::config::Policy;
 use l4sd::control::model::{ModelError, ModelFile};
@@ -15,18 +19,20 @@ use l4sd::sim::Scenario;
 use l4sd::sim::scenario::ScenarioError;
 use l4sd::telemetry::features::schema::Schema;
 
+use crate::cpus::{self, Placement};
 use crate::flows::Kind;
 use crate::forwarder::{RunSpec, Scheduling};
 use crate::results::{FORWARD, ResultsError};
-use crate::sandbox::{Rights, Stop};
+use crate::sandbox::{self, Rights, SandboxError, Stop};
 use crate::session::{self, SessionError};
 use crate::tools::Tools;
 use crate::topology::{Topology, TopologyError};
 
 pub mod gate;
+pub mod lanes;
 pub mod links;
 
-use gate::{Conditions, Gate};
+use gate::{Conditions, Gate, Verdicts, Worst};
 use links::Link;
 
 const WARMUP_S: u32 = 5;
@@ -66,6 +72,31 @@ pub enum SimToRealError {
         /// Its last failure.
         source: SessionError,
     },
+    /// More lanes than the host has CPUs for.
+    #[error("{lanes} lanes need {} CPUs, 2 each, and this process may use {cpus}: at most --lanes {most}", 2 * lanes)]
+    Lanes {
+        /// Asked for.
+        lanes: usize,
+        /// Those that this process may use.
+        cpus: usize,
+        /// So many are possible.
+        most: usize,
+    },
+    /// A lane is asked for a run that the plan does not have.
+    #[error("there is no run {0}; this is a fault of l4sd-testbed")]
+    NoUnit(usize),
+    /// A lane cannot be had.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Signals cannot be watched.
+    #[error("cannot watch for signals: {0}")]
+    Signals(io::Error),
+    /// What a lane made does not get out.
+    #[error("cannot say what a run came to: {0}")]
+    Tell(io::Error),
+    /// Lanes that failed; what was made is kept.
+    #[error("{0}\nwhat was made is kept: the same command goes on from there")]
+    Lane(String),
     /// Someone asked for the end.
     #[error("interrupted")]
     Interrupted,
@@ -92,6 +123,8 @@ pub struct SimToRealSpec {
     pub out: PathBuf,
     /// Forget what was run before.
     pub fresh: bool,
+    /// Live runs at a time.
+    pub lanes: usize,
 }
 
 /// The links as cells, with their scenarios and the two policies.
@@ -135,16 +168,54 @@ impl Plan {
         design
     }
 
-    fn simulated(&self) -> Result<Vec<CellRecord>, SimToRealError> {
-        let mut records = Vec::new();
-        for (info, scenario) in &self.cells {
-            for policy in &self.policies {
-                for seed in 1..=SEEDS {
-                    records.push(simulate(info, scenario, policy, seed)?);
-                }
-            }
-        }
-        Ok(records)
+    /// The live runs, in the order of one lane.
+    fn units(&self, spec: &SimToRealSpec) -> Vec<Unit> {
+        interleaved(self.design(spec.pairs).units(
+            |c| format!("{:?} {}", self.cells[c].1, spec.port),
+            |p| if p == 1 { self.sha256.clone() } else { String::new() },
+            |_| 1.0,
+        ))
+    }
+
+    /// What the judge says of the simulator's runs, which are made here, a thread a link.
+    fn simulated(&self) -> Result<Verdicts, SimToRealError> {
+        eprintln!("simulator: {} links, both policies, {SEEDS} seeds", self.links.len());
+        let of_link = |(info, scenario): &(CellInfo, Scenario)| {
+            let runs = self.policies.iter().flat_map(|policy| (1..=SEEDS).map(move |seed| (policy, seed)));
+            runs.map(|(policy, seed)| simulate(info, scenario, policy, seed)).collect::<Result<Vec<_>, _>>()
+        };
+        let records: Vec<Vec<CellRecord>> = thread::scope(|scope| {
+            let links: Vec<_> = self.cells.iter().map(|cell| scope.spawn(move || of_link(cell))).collect();
+            let joined = links.into_iter().map(|l| l.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+            joined.collect::<Result<_, SimulateError>>()
+        })?;
+        Ok(gate::verdicts(&self.design(SEEDS), &records.concat())?)
+    }
+
+    /// Judges the live runs and writes `sim-to-real.md` and `sim-to-real.json`. `kept` = runs that had been made before.
+    fn conclude(
+        &self,
+        spec: &SimToRealSpec,
+        simulated: &Verdicts,
+        records: &[CellRecord],
+        (scheduling, kept): (Scheduling, usize),
+    ) -> Result<Gate, SimToRealError> {
+        let measured = gate::verdicts(&self.design(spec.pairs), records)?;
+        let conditions = Conditions {
+            pairs: spec.pairs,
+            seconds: spec.seconds,
+            seeds: SEEDS,
+            port: spec.port.clone(),
+            model_sha256: self.sha256.clone(),
+            quotable: scheduling == Scheduling::Fifo,
+            lanes: spec.lanes,
+            kept,
+            worst: Worst::of(records),
+        };
+        let gate = Gate::new(&self.links, simulated, &measured, conditions);
+        write(&spec.out.join("sim-to-real.md"), &gate.markdown())?;
+        write(&spec.out.join("sim-to-real.json"), &(gate.to_json() + "\n"))?;
+        Ok(gate)
     }
 }
 
@@ -158,90 +229,136 @@ fn interleaved(mut units: Vec<Unit>) -> Vec<Unit> {
 /// Simulates, runs what is not in the records, judges, and writes `sim-to-real.md` and `sim-to-real.json`.
 pub fn run(spec: &SimToRealSpec, tools: &Tools, rights: Rights, stop: &Stop) -> Result<Gate, SimToRealError> {
     let plan = Plan::new(spec)?;
-    eprintln!("simulator: {} links, both policies, {SEEDS} seeds", plan.links.len());
-    let simulated = gate::verdicts(&plan.design(SEEDS), &plan.simulated()?)?;
-
-    let design = plan.design(spec.pairs);
-    let header = Header::new("live", spec.seed);
-    let mut log = RecordLog::open(&spec.out, &header, spec.fresh)?;
-    let scheduling = session::scheduling(tools, rights);
-    let mut topology = Topology::build(tools)?;
-    topology.set_real_time(scheduling == Scheduling::Fifo);
-    let units = interleaved(design.units(
-        |c| format!("{:?} {}", plan.cells[c].1, spec.port),
-        |p| if p == 1 { plan.sha256.clone() } else { String::new() },
-        |_| 1.0,
-    ));
+    let simulated = plan.simulated()?;
+    let mut log = RecordLog::open(&spec.out, &Header::new("live", spec.seed), spec.fresh)?;
+    let host = LiveHost::new(spec, &plan, tools, rights)?;
+    let units = plan.units(spec);
     let mut records = Vec::new();
+    let mut kept = 0;
     for (i, unit) in units.iter().enumerate() {
         let record = if let Some(record) = log.take(unit) {
+            kept += 1;
             record
         } else {
-            let record = live(spec, &plan, unit, scheduling, &topology, stop)?;
+            let record = host.live(unit, stop)?;
             eprintln!("live {} of {}: {}", i + 1, units.len(), line(unit, &record));
             log.append(unit, record)?
         };
         records.push(record);
     }
-    let measured = gate::verdicts(&design, &records)?;
-    let conditions = Conditions {
-        pairs: spec.pairs,
-        seconds: spec.seconds,
-        seeds: SEEDS,
-        port: spec.port.clone(),
-        model_sha256: plan.sha256.clone(),
-        quotable: scheduling == Scheduling::Fifo,
-    };
-    let gate = Gate::new(&plan.links, &simulated, &measured, conditions);
-    write(&spec.out.join("sim-to-real.md"), &gate.markdown())?;
-    write(&spec.out.join("sim-to-real.json"), &(gate.to_json() + "\n"))?;
-    Ok(gate)
+    plan.conclude(spec, &simulated, &records, (host.scheduling, kept))
 }
 
-/// A live run as the record of a cell; tried again if a sender or the bridge does not come up.
-fn live(
-    spec: &SimToRealSpec,
-    plan: &Plan,
-    unit: &Unit,
-    scheduling: Scheduling,
-    topology: &Topology,
-    stop: &Stop,
-) -> Result<CellRecord, SimToRealError> {
-    let link = &plan.links[unit.cell];
-    let policy = &plan.policies[unit.policy];
-    let run = RunSpec {
-        l4sd: spec.l4sd.clone(),
-        port: spec.port.clone(),
-        rate_mbit: link.rate_mbit,
-        rtt_ms: link.rtt_ms,
-        policy: policy.to_string(),
-        duration_s: WARMUP_S + spec.seconds,
-        warmup_s: WARMUP_S,
-        out: spec.out.join("live").join(format!("{}-{}-{}", link.name(), policy.label(), unit.seed)),
-        scheduling,
-        step: link.step,
-    };
-    let mut tried = 0;
-    let outcome = loop {
-        tried += 1;
-        match session::run(topology, &run, KINDS, stop, |_, _| ()) {
-            Ok(outcome) => break outcome,
-            Err(SessionError::Interrupted) => return Err(SimToRealError::Interrupted),
-            Err(e) if tried < TRIES => eprintln!("{}: {e}; once more", unit.name),
-            Err(source) => return Err(SimToRealError::Live { unit: unit.name.clone(), source }),
+/// The same from outside of any sandbox, with `spec.lanes` live runs at a time. `args` are those of this process.
+pub fn run_in_lanes(spec: &SimToRealSpec, tools: &Tools, args: &[OsString]) -> Result<Gate, SimToRealError> {
+    let sets = lanes::divide(&cpus::granted(), spec.lanes)?;
+    let rights = sandbox::probe(tools)?;
+    let plan = Plan::new(spec)?;
+    let mut log = RecordLog::open(&spec.out, &Header::new("live", spec.seed), spec.fresh)?;
+    let simulated = plan.simulated()?;
+    let units = plan.units(spec);
+    let mut records: Vec<Option<CellRecord>> = units.iter().map(|unit| log.take(unit)).collect();
+    let todo: Vec<usize> = (0..units.len()).filter(|&i| records[i].is_none()).collect();
+    let kept = units.len() - todo.len();
+    let mut made = kept;
+    eprintln!("live: {} runs in {} lanes of {} CPUs", todo.len(), sets.len(), sets[0].len());
+    let dealt = lanes::deal(&units, &todo, sets.len());
+    lanes::run(tools, rights, args, (&sets, &dealt), |fingerprint, record| {
+        if let Some(i) = units.iter().position(|u| u.fingerprint == fingerprint) {
+            made += 1;
+            eprintln!("live {made} of {}: {}", units.len(), line(&units[i], &record));
+            records[i] = Some(log.append(&units[i], record)?);
         }
-    };
-    let value = outcome.results.run(FORWARD)?.clone();
-    let unreadable = |e: serde_json::Error| ResultsError::Lacks(format!("a run that l4sd can read: {e}"));
-    let mut result: RunResult = serde_json::from_value(value).map_err(unreadable)?;
-    result.seed = Some(unit.seed);
-    Ok(CellRecord {
-        cell: plan.cells[unit.cell].0.clone(),
-        policy: policy.label(),
-        seed: unit.seed,
-        run: result,
-        ..CellRecord::default()
-    })
+        Ok(())
+    })?;
+    let records: Vec<CellRecord> = records.into_iter().flatten().collect();
+    plan.conclude(spec, &simulated, &records, (session::scheduling(tools, rights), kept))
+}
+
+/// One lane, inside its sandbox: makes the runs of these places in the order and says their records.
+pub fn run_units(
+    spec: &SimToRealSpec,
+    wanted: &[usize],
+    tools: &Tools,
+    rights: Rights,
+    stop: &Stop,
+) -> Result<(), SimToRealError> {
+    let plan = Plan::new(spec)?;
+    let host = LiveHost::new(spec, &plan, tools, rights)?;
+    let units = plan.units(spec);
+    for &i in wanted {
+        let unit = units.get(i).ok_or(SimToRealError::NoUnit(i))?;
+        lanes::tell(unit, host.live(unit, stop)?).map_err(SimToRealError::Tell)?;
+    }
+    Ok(())
+}
+
+/// Where live runs are made.
+struct LiveHost<'a> {
+    spec: &'a SimToRealSpec,
+    plan: &'a Plan,
+    topology: Topology,
+    scheduling: Scheduling,
+    placement: Placement,
+}
+
+impl<'a> LiveHost<'a> {
+    /// Builds the topology. Beside other lanes, the packet thread has a CPU of this process's alone.
+    fn new(
+        spec: &'a SimToRealSpec,
+        plan: &'a Plan,
+        tools: &Tools,
+        rights: Rights,
+    ) -> Result<Self, SimToRealError> {
+        let scheduling = session::scheduling(tools, rights);
+        let placement =
+            if spec.lanes > 1 { Placement::apart(&cpus::allowed()) } else { Placement::default() };
+        let mut topology = Topology::build(tools)?;
+        topology.set_real_time(scheduling == Scheduling::Fifo);
+        topology.set_cpus(&placement.traffic);
+        Ok(Self { spec, plan, topology, scheduling, placement })
+    }
+
+    /// A live run as the record of a cell; tried again if a sender or the bridge does not come up.
+    fn live(&self, unit: &Unit, stop: &Stop) -> Result<CellRecord, SimToRealError> {
+        let (spec, plan) = (self.spec, self.plan);
+        let link = &plan.links[unit.cell];
+        let policy = &plan.policies[unit.policy];
+        let run = RunSpec {
+            l4sd: spec.l4sd.clone(),
+            port: spec.port.clone(),
+            rate_mbit: link.rate_mbit,
+            rtt_ms: link.rtt_ms,
+            policy: policy.to_string(),
+            duration_s: WARMUP_S + spec.seconds,
+            warmup_s: WARMUP_S,
+            out: spec.out.join("live").join(format!("{}-{}-{}", link.name(), policy.label(), unit.seed)),
+            scheduling: self.scheduling,
+            placement: self.placement.clone(),
+            step: link.step,
+        };
+        let mut tried = 0;
+        let outcome = loop {
+            tried += 1;
+            match session::run(&self.topology, &run, KINDS, stop, |_, _| ()) {
+                Ok(outcome) => break outcome,
+                Err(SessionError::Interrupted) => return Err(SimToRealError::Interrupted),
+                Err(e) if tried < TRIES => eprintln!("{}: {e}; once more", unit.name),
+                Err(source) => return Err(SimToRealError::Live { unit: unit.name.clone(), source }),
+            }
+        };
+        let value = outcome.results.run(FORWARD)?.clone();
+        let unreadable = |e: serde_json::Error| ResultsError::Lacks(format!("a run that l4sd can read: {e}"));
+        let mut result: RunResult = serde_json::from_value(value).map_err(unreadable)?;
+        result.seed = Some(unit.seed);
+        Ok(CellRecord {
+            cell: plan.cells[unit.cell].0.clone(),
+            policy: policy.label(),
+            seed: unit.seed,
+            run: result,
+            ..CellRecord::default()
+        })
+    }
 }
 
 /// What a run came to, for whoever watches.

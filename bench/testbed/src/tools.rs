@@ -29,6 +29,8 @@ pub const SETPRIV: Tool = Tool { name: "setpriv", hint: "package util-linux" };
 pub const MOUNT: Tool = Tool { name: "mount", hint: "package mount" };
 /// `chrt`, for real-time scheduling where the host lets us.
 pub const CHRT: Tool = Tool { name: "chrt", hint: "package util-linux" };
+/// `taskset`, for keeping a lane on its CPUs.
+pub const TASKSET: Tool = Tool { name: "taskset", hint: "package util-linux" };
 /// `iperf3`, the CUBIC and constant-rate sender.
 pub const IPERF3: Tool = Tool { name: "iperf3", hint: "package iperf3 (or `make tools`)" };
 /// The Prague sender.
@@ -41,6 +43,8 @@ pub const NETWORK: &[Tool] = &[IP, ETHTOOL, NSENTER, UNSHARE, SETPRIV, MOUNT];
 /// What the topology and every flow need.
 pub const ALL: &[Tool] =
     &[IP, ETHTOOL, NSENTER, UNSHARE, SETPRIV, MOUNT, IPERF3, PRAGUE_SENDER, PRAGUE_RECEIVER];
+/// What several lanes need beside [`ALL`].
+pub const LANES: &[Tool] = &[TASKSET];
 
 /// The programs that were looked for and are not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,8 @@
 use std::io;
 use std::process::Command;
 
-use crate::tools::{CHRT, ETHTOOL, IP, NSENTER, Tool, Tools};
+use crate::cpus;
+use crate::tools::{CHRT, ETHTOOL, IP, NSENTER, TASKSET, Tool, Tools};
 
 /// The bridge's interface towards the sender.
 pub const LEFT: &str = "b0";
@@ -93,6 +94,7 @@ pub enum TopologyError {
 pub struct Topology {
     tools: Tools,
     real_time: bool,
+    cpus: String,
 }
 
 struct Host {
@@ -108,7 +110,7 @@ struct Host {
 impl Topology {
     /// Builds it: links up, offloads off, neighbours fixed, IPv6 without autoconfiguration.
     pub fn build(tools: &Tools) -> Result<Self, TopologyError> {
-        let topology = Self { tools: tools.clone(), real_time: false };
+        let topology = Self { tools: tools.clone(), real_time: false, cpus: String::new() };
         topology.ip("link set lo up")?;
         for host in &HOSTS {
             topology.add(host)?;
@@ -126,6 +128,9 @@ impl Topology {
         };
         let mut command = self.tools.command(NSENTER);
         command.arg(format!("--net=/run/netns/{ns}"));
+        if !self.cpus.is_empty() {
+            command.arg(self.tools.command(TASKSET).get_program()).args(["-c", &self.cpus]);
+        }
         if self.real_time {
             command.arg(self.tools.command(CHRT).get_program()).args(TRAFFIC_PRIORITY);
         }
@@ -138,6 +143,11 @@ impl Topology {
     /// work on the host would otherwise tear gaps and bursts into the traffic. Needs root's rights.
     pub fn set_real_time(&mut self, on: bool) {
         self.real_time = on;
+    }
+
+    /// From now on, programs of the sender and the receiver start on these CPUs alone; none = on any.
+    pub fn set_cpus(&mut self, allowed: &[usize]) {
+        self.cpus = cpus::list(allowed);
     }
 
     /// The programs it was built with.

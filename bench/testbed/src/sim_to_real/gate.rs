@@ -75,6 +75,45 @@ pub struct Conditions {
     pub model_sha256: String,
     /// Under real-time scheduling.
     pub quotable: bool,
+    /// Live runs at a time.
+    pub lanes: usize,
+    /// Live runs that had been made before, with whatever number of lanes.
+    pub kept: usize,
+    /// What shows whether the machine had time for them.
+    pub worst: Worst,
+}
+
+/// The worst over the live runs under the model; nothing if no run says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Worst {
+    /// Share of the measured time in fallback.
+    pub fallback_share: Option<f64>,
+    /// From the end of a window to its decision being in force, microseconds, 99th percentile.
+    pub admission_p99_us: Option<f64>,
+    /// Decisions that came too late, in one run.
+    pub late: Option<u64>,
+}
+
+impl Worst {
+    /// Of these runs.
+    pub fn of(records: &[CellRecord]) -> Self {
+        let most = |of: fn(&CellRecord) -> Option<f64>| records.iter().filter_map(of).max_by(f64::total_cmp);
+        Self {
+            fallback_share: most(|r| r.run.fallback_share),
+            admission_p99_us: most(|r| r.run.controller.admission_us.p99),
+            late: records.iter().filter_map(|r| r.run.controller.late).max(),
+        }
+    }
+
+    fn words(&self) -> String {
+        let or_dash = |x: Option<String>| x.unwrap_or_else(|| "-".to_owned());
+        format!(
+            "worst run under the model: in fallback {}, window to decision in force P99 {}, late decisions {}",
+            or_dash(self.fallback_share.map(|x| format!("{:.1} %", 100.0 * x))),
+            or_dash(self.admission_p99_us.map(|x| format!("{:.2} ms", x / 1e3))),
+            or_dash(self.late.map(|x| x.to_string())),
+        )
+    }
 }
 
 /// A link, simulated and live.
@@ -104,6 +143,8 @@ pub struct LinkReport {
     pub live_broken: Vec<String>,
     /// The sign of ln S is the same.
     pub signs_agree: bool,
+    /// Live runs of the gate that were made at a time.
+    pub lanes: usize,
 }
 
 /// All of it.
@@ -141,6 +182,7 @@ impl Gate {
                 sim_broken: s.infeasible_why.clone(),
                 live_broken: l.infeasible_why.clone(),
                 signs_agree: sign(sim_s) == sign(live_s),
+                lanes: conditions.lanes,
             }
         };
         Self {
@@ -220,15 +262,18 @@ impl Gate {
     /// The table, what broke bounds, and the verdict.
     pub fn markdown(&self) -> String {
         let c = &self.conditions;
+        let before = if c.kept == 0 { String::new() } else { format!(" ({} made before)", c.kept) };
         let mut out = format!(
-            "{} pairs of {} s over {} ports, {} seeds of the simulator, model {}.\n\n\
+            "{} pairs of {} s over {} ports, {} at a time{before}, {} seeds of the simulator, model {}; {}.\n\n\
              | link | S sim | S live | 95 % | before bounds sim / live | dL sim / live | dC sim / live | signs |\n\
              |---|--:|--:|---|--:|--:|--:|---|\n",
             c.pairs,
             c.seconds,
             c.port,
+            c.lanes,
             c.seeds,
-            c.model_sha256.get(..12).unwrap_or_default()
+            c.model_sha256.get(..12).unwrap_or_default(),
+            c.worst.words(),
         );
         let d = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.2}"));
         for l in &self.links {
@@ -312,6 +357,9 @@ mod tests {
             port: "packet".to_owned(),
             model_sha256: "0123456789abcdef".to_owned(),
             quotable: true,
+            lanes: 1,
+            kept: 0,
+            worst: Worst::default(),
         };
         Gate::new(&vec![link; sim.len()], &judged(sim), &judged(live), conditions)
     }
