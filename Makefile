@@ -49,7 +49,7 @@ cells: build tools ## the acceptance cells on real traffic, with their bands
 agreement: build tools ## measurement, live runs and simulator in one table
 	@$(ENV) $(BIN)/l4sd-testbed agreement --date "$$(date -u +%F)" $(AGREE_ARGS)
 
-sim-to-real: build tools ## gate G5: the model's gain on 12 drawn links, simulated and on real traffic; 2.5 hours, resumable
+sim-to-real: build tools ## gate G5: the model's gain on 12 drawn links, simulated and on real traffic; 2.5 hours, resumable; on many cores SIM_TO_REAL_ARGS="--lanes 16"
 	@$(ENV) $(BIN)/l4sd-testbed sim-to-real $(SIM_TO_REAL_ARGS)
 
 ns3: build ## the simulator beside ns-3 from PyPI: throughput and queue delay within 15 %

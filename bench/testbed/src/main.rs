@@ -148,6 +148,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if let Verb::SimToReal(arguments) = &arguments.verb
         && arguments.lanes > 1
+        && arguments.units.is_none()
     {
         return in_lanes(&arguments.spec(l4sd), &tools);
     }

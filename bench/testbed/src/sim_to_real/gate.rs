@@ -379,6 +379,34 @@ mod tests {
         assert!(!none.pass() && none.line().contains("the simulator has no gain"), "{}", none.line());
     }
 
+    /// Of three runs, the one under DualPI2 says nothing; fallback is worst in the second, the rest in the third.
+    #[test]
+    fn the_table_says_how_many_at_a_time_and_the_worst_run() {
+        let run = |fallback: Option<f64>, p99: Option<f64>, late: Option<u64>| {
+            let mut record = record("0", "model", 1, 0.3, 1.5);
+            record.run.fallback_share = fallback;
+            record.run.controller.admission_us.p99 = p99;
+            record.run.controller.late = late;
+            record
+        };
+        let runs = [
+            run(None, None, None),
+            run(Some(0.04), Some(300.0), Some(0)),
+            run(Some(0.01), Some(4250.0), Some(7)),
+        ];
+        let worst = Worst::of(&runs);
+        assert_eq!(
+            worst,
+            Worst { fallback_share: Some(0.04), admission_p99_us: Some(4250.0), late: Some(7) }
+        );
+        let mut gate = gate(&[&[1.5]], &[&[1.5]]);
+        gate.conditions = Conditions { lanes: 16, kept: 3, worst, ..gate.conditions };
+        let text = gate.markdown();
+        let words = "over packet ports, 16 at a time (3 made before), 1 seeds of the simulator, model 0123456789ab; worst \
+                     run under the model: in fallback 4.0 %, window to decision in force P99 4.25 ms, late decisions 7.";
+        assert!(text.contains(words), "{text}");
+    }
+
     #[test]
     fn ten_of_twelve_must_agree() {
         let links = |worse: usize| -> Vec<&[f64]> {
@@ -407,6 +435,7 @@ mod tests {
             "{}",
             gate.markdown()
         );
+        assert!(gate.to_json().contains("\"lanes\": 1"));
         assert!(gate.line().contains("(a trial: 2 pairs of 30 s; the gate has 10 of 30)"), "{}", gate.line());
     }
 }
