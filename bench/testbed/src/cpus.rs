@@ -43,6 +43,12 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Of a run that has `cpus` while others run on the rest of the machine. Two CPUs in the ordinary class are left to
+    /// the scheduler: threads that may not flee from each other waited longer there than they did without.
+    pub fn beside_others(cpus: &[usize], real_time: bool) -> Self {
+        if real_time || cpus.len() > 2 { Self::apart(cpus) } else { Self::default() }
+    }
+
     /// The last of `cpus` for the packet thread alone, the last but one for the controller, the rest for the traffic;
     /// of two CPUs controller and traffic share one, and one CPU alone has all.
     pub fn apart(cpus: &[usize]) -> Self {
@@ -65,6 +71,13 @@ mod tests {
     fn sets_are_written_as_spans() {
         assert_eq!(list(&[0, 1, 2, 3, 8, 10, 11]), "0-3,8,10-11");
         assert_eq!((list(&[5]), list(&[])), ("5".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn two_cpus_in_the_ordinary_class_are_left_to_the_scheduler() {
+        assert_eq!(Placement::beside_others(&[4, 5], false), Placement::default());
+        assert_eq!(Placement::beside_others(&[4, 5], true).forwarder, Some(5));
+        assert_eq!(Placement::beside_others(&[4, 5, 6, 7], false).forwarder, Some(7));
     }
 
     #[test]

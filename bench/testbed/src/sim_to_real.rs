@@ -303,7 +303,7 @@ struct LiveHost<'a> {
 }
 
 impl<'a> LiveHost<'a> {
-    /// Builds the topology. Beside other lanes, the packet thread has a CPU of this process's alone.
+    /// Builds the topology. Beside other lanes the parts of a run have CPUs of their own, if there are enough.
     fn new(
         spec: &'a SimToRealSpec,
         plan: &'a Plan,
@@ -311,10 +311,14 @@ impl<'a> LiveHost<'a> {
         rights: Rights,
     ) -> Result<Self, SimToRealError> {
         let scheduling = session::scheduling(tools, rights);
-        let placement =
-            if spec.lanes > 1 { Placement::apart(&cpus::allowed()) } else { Placement::default() };
+        let real_time = scheduling == Scheduling::Fifo;
+        let placement = if spec.lanes > 1 {
+            Placement::beside_others(&cpus::allowed(), real_time)
+        } else {
+            Placement::default()
+        };
         let mut topology = Topology::build(tools)?;
-        topology.set_real_time(scheduling == Scheduling::Fifo);
+        topology.set_real_time(real_time);
         topology.set_cpus(&placement.traffic);
         Ok(Self { spec, plan, topology, scheduling, placement })
     }
