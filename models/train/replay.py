@@ -1,8 +1,10 @@
 """One training step that is recorded once and replayed: on a GPU, small networks and small batches wait for the launching of kernels.
 
 It knows nothing of what is trained. A step must have fixed shapes, take all that changes from its inputs, and never wait for the device.
+Of several processes (ranks.py) each records two graphs, and gradients are summed between them: nothing of NCCL is recorded.
 """
 
+import ranks
 import torch
 
 WARM_UP = 4
@@ -10,19 +12,48 @@ WARM_UP = 4
 
 class Step:
     """`loss_at(*inputs)` is lowered by `optimizer`, whose learning rates are tensors. Calling it with inputs makes a step and returns the loss.
-    On a CPU, and for the first few steps, nothing is recorded."""
+    On a CPU, and for the first few steps, nothing is recorded. With a `group` of several the loss is what this rank adds to the whole."""
 
-    def __init__(self, loss_at, optimizer, most_norm=1.0):
-        self.loss_at, self.optimizer, self.most_norm = loss_at, optimizer, most_norm
-        self.params = [p for group in optimizer.param_groups for p in group["params"]]
-        self.done, self.graph, self.inputs = 0, None, None
+    def __init__(self, loss_at, optimizer, most_norm=1.0, group=ranks.ALONE):
+        self.loss_at, self.optimizer, self.most_norm, self.group = loss_at, optimizer, most_norm, group
+        self.params = [p for g in optimizer.param_groups for p in g["params"]]
+        self.done, self.graphs, self.inputs = 0, [], None
 
-    def step(self):
-        loss = self.loss_at(*self.inputs)
-        loss.backward()
+    def ascend(self):
+        """Loss and gradients of this rank."""
+        self.loss = self.loss_at(*self.inputs)
+        self.loss.backward()
+        self.loss = self.loss.detach()
+
+    def add_up(self):
+        """Those of all ranks in the place of this one's."""
+        self.group.sum([p.grad for p in self.params if p.grad is not None] + [self.loss])
+
+    def descend(self):
         torch.nn.utils.clip_grad_norm_(self.params, self.most_norm)
         self.optimizer.step()
-        return loss.detach()
+
+    def step(self):
+        self.ascend()
+        self.add_up()
+        self.descend()
+
+    def record(self):
+        """The whole step as one graph, or, if ranks have to meet within it, what is before that and what is after."""
+        alone = self.group.size == 1
+        # The thread that watches over NCCL asks for its events at any time.
+        mode = "global" if alone else "thread_local"
+        for part in (self.step,) if alone else (self.ascend, self.descend):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode=mode):
+                part()
+            self.graphs.append(graph)
+
+    def replay(self):
+        self.graphs[0].replay()
+        for graph in self.graphs[1:]:
+            self.add_up()
+            graph.replay()
 
     def __call__(self, *inputs):
         if self.inputs is None:
@@ -30,24 +61,21 @@ class Step:
         for kept, x in zip(self.inputs, inputs, strict=True):
             kept.copy_(x)
         self.done += 1
-        if self.graph is not None:
-            self.graph.replay()
-            return self.loss.clone()
-        self.optimizer.zero_grad(set_to_none=True)
-        if not self.inputs[0].is_cuda:
-            return self.step()
-        if self.done <= WARM_UP:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                loss = self.step()
-            torch.cuda.current_stream().wait_stream(side)
-            return loss
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.loss = self.step()
-        # What is recorded has not been run.
-        self.graph.replay()
+        if not self.graphs:
+            self.optimizer.zero_grad(set_to_none=True)
+            if not self.inputs[0].is_cuda:
+                self.step()
+                return self.loss
+            if self.done <= WARM_UP:
+                side = torch.cuda.Stream()
+                side.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(side):
+                    self.step()
+                torch.cuda.current_stream().wait_stream(side)
+                return self.loss
+            # What is recorded has not been run.
+            self.record()
+        self.replay()
         return self.loss.clone()
 
 

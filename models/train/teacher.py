@@ -2,11 +2,15 @@
 """A teacher: a language model that reads what is known of a link in words, then its states, and values candidate settings.
 
     teacher.py ORACLE_DIR OUT.safetensors [--backbone pretrained|...] [--text full|none|shuffled] [--minutes M]
+    torchrun --standalone --nproc-per-node N teacher.py ...
 
 One sequence is a text (context.py: access, operator's goal, known traffic), then an episode's states as one token each: features and the
 time since the token before. At each state the two heads of networks.Heads answer for all candidates in one pass. Labels are the oracle's
 (trees.labels) under the goal that the text names. Episodes run under drawn settings and a policy of a model file, then in
 --dagger rounds under the teacher itself. OUT.safetensors has what was trained, no frozen weights, and OUT.npz all histories. It judges nothing: judge.py does.
+
+Under torchrun each process takes its part of every batch, on a GPU of its own; the first one simulates, keeps the clock and writes, as what
+it makes comes to the others. All of them read ORACLE_DIR.
 """
 
 import argparse
@@ -24,6 +28,7 @@ import backbone
 import context
 import histories
 import networks
+import ranks
 import replay
 import student
 import trees
@@ -205,9 +210,24 @@ class Labels:
         there = (row >= 0)[..., None]
         return value, chance, known & there, cost * there
 
+    def counts(self, row):
+        """What the two means of student.loss_of divide by, known candidates and states that have one, for each goal and sequence of rows."""
+        known = self.targets[2]
+        of_row = torch.stack([known.sum(-1), known.any(-1).long()])
+        return torch.stack([(of[:, row.clamp(min=0)] * (row >= 0)).sum(-1) for of in of_row]).cpu().numpy()
 
-def fit(net, records, labels, data, args, seed, seconds=float("inf"), updates=float("inf")):
-    """Trains until `seconds` or `updates` are over, the rate falling with them; returns (updates, mean loss of the last tenth)."""
+
+def weights_of(counts, group):
+    """(w, r) so that the sum over the ranks of w times student.loss_of of a rank's part, its `cost` times r, is that of the whole batch.
+    `counts` (2, batch) are Labels.counts of the whole: loss_of is a mean over known candidates and, linear in `cost`, one over states, and
+    parts with more known labels count for more."""
+    known, there = (group.part(of).sum() / max(of.sum(), 1) for of in counts)
+    return known, there / known if known else 0.0
+
+
+def fit(net, records, labels, data, args, seed, seconds=float("inf"), updates=float("inf"), group=ranks.ALONE):
+    """Trains until `seconds` or `updates` are over, the rate falling with them; returns (updates, mean loss of the last tenth). All ranks of
+    `group` make the same updates of `args.batch` sequences, each computing its part of them."""
     device = args.device
     text, words, goal_of = texts_of(net, records, args.text, seed, device)
     inner = [p for n, p in net.named_parameters() if p.requires_grad and n.startswith("backbone")]
@@ -217,23 +237,31 @@ def fit(net, records, labels, data, args, seed, seconds=float("inf"), updates=fl
     rng = np.random.default_rng(seed)
     features, time_of, row_of = (torch.as_tensor(a).to(device) for a in (data.features, data.time, labels.rows(data)))
     steps = int(data.length.max())
+    counts, goals = (labels.counts(row_of), goal_of.cpu().numpy()) if group.size > 1 else (None, None)
 
-    def loss_at(line, at):
+    def loss_at(line, at, *weights):
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=device != "cpu", cache_enabled=False):
             hidden = net.hidden(text[line], words[line], features[at, :steps], time_of[at, :steps])
         row = row_of[at, :steps].flatten()
         goal = goal_of[line][:, None].expand(-1, steps).flatten()
-        return student.loss_of(*net.answer(hidden.flatten(0, 1)), *labels.at(goal, row))
+        value, chance, known, cost = labels.at(goal, row)
+        if not weights:
+            return student.loss_of(*net.answer(hidden.flatten(0, 1)), value, chance, known, cost)
+        part, ratio = weights
+        return part * student.loss_of(*net.answer(hidden.flatten(0, 1)), value, chance, known, cost * ratio)
 
-    step = replay.Step(loss_at, optimizer)
+    step = replay.Step(loss_at, optimizer, group=group)
     begin, losses = time.monotonic(), []
     net.train()
-    while (gone := max((time.monotonic() - begin) / seconds, len(losses) / updates)) < 1:
-        for group, rate in zip(optimizer.param_groups, most, strict=True):
-            group["lr"].fill_(rate * min(gone / 0.08 + 0.02, 0.5 + 0.5 * np.cos(np.pi * gone)))
+    while (gone := group.told(max((time.monotonic() - begin) / seconds, len(losses) / updates))) < 1:
+        for some, rate in zip(optimizer.param_groups, most, strict=True):
+            some["lr"].fill_(rate * min(gone / 0.08 + 0.02, 0.5 + 0.5 * np.cos(np.pi * gone)))
         rows = rng.choice(len(data), args.batch)
         line = data.link[rows] * TEXTS + rng.integers(TEXTS, size=len(rows))
-        losses.append(step(*(torch.as_tensor(a.astype(np.int64)).to(device) for a in (line, rows))))
+        inputs = [torch.as_tensor(group.part(a).astype(np.int64)).to(device) for a in (line, rows)]
+        if counts is not None:
+            inputs += [torch.tensor(w, dtype=torch.float32, device=device) for w in weights_of(counts[:, goals[line], rows], group)]
+        losses.append(step(*inputs))
         # So that the clock is of what was done, not of what was asked for.
         if device != "cpu" and len(losses) % 16 == 0:
             torch.cuda.synchronize()
@@ -337,45 +365,60 @@ def main():
     args = arguments().parse_args()
     import l4sd_gym
 
-    torch.set_num_threads(args.threads)
+    group, args.device = ranks.begin(args.device)
+    if args.batch < group.size:
+        raise SystemExit(f"--batch {args.batch} is less than the {group.size} processes that share it")
+    torch.set_num_threads(max(args.threads // group.size, 1))
     names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")
     used, held = split(records, args)
     begin = time.monotonic()
-    said = lambda text: print(f"{time.monotonic() - begin:5.0f} s  {text}", flush=True)  # noqa: E731
-    data = first_histories(records, np.concatenate([used, held]), args, len(names))
+    said = lambda text: print(f"{time.monotonic() - begin:5.0f} s  {text}", flush=True) if group.first else None  # noqa: E731
+    data = group.made_by_first(lambda: first_histories(records, np.concatenate([used, held]), args, len(names)))
     here = data.of_links(used)
     states = here.features[here.states()].astype(np.float32)
     said(f"{len(here)} sequences, {len(states)} states of {len(used)} links")
     labels = Labels(records, args.penalty, args.device)
     net = build(states, args)
-    said(f"{args.backbone}: {sum(p.numel() for p in net.parameters() if p.requires_grad)} parameters are trained")
+    trained = [p for p in net.parameters() if p.requires_grad]
+    said(f"{args.backbone}: {sum(p.numel() for p in trained)} parameters are trained")
+    if group.size > 1:
+        group.same(net)
+        # Of dropout: each rank's own.
+        torch.manual_seed(noise := 1000 * args.seed + group.rank)
+        said(f"{group.size} processes, {len(group.part(np.arange(args.batch)))} of {args.batch} sequences each at most; seed {args.seed} of weights and batches, {noise} and the next ones of dropout")
     rounds = []
     for step in range(args.dagger + 1):
         share = args.minutes * 60 * (2 if step == args.dagger else 1) / (args.dagger + 2)
-        updates, loss = fit(net, records, labels, here, args, args.seed + 100 * step, seconds=share)
-        rounds.append({"sequences": len(here), "updates": updates, "loss": loss})
-        said(f"round {step}: {updates} updates of {args.batch} sequences, loss {loss:.4f}")
-        quick = net.settled()
-        if len(held):
-            gain, chance = expectation(quick, labels, data.of_links(held), args.device)
-            rounds[-1] |= {"held_out_ln_s": float(gain), "held_out_chance": float(chance)}
-            said(f"round {step}: held-out links: expected S {np.exp(gain):.3f} at chance {chance:.3f}")
-        save(args.out, net, args, {"rounds": rounds, "links": len(used)})
+        updates, loss = fit(net, records, labels, here, args, args.seed + 100 * step, seconds=share, group=group)
+        drift = group.drift(trained)
+        if group.size > 1:
+            said(f"largest difference of a weight between processes {drift:.3g}")
+        if group.first:
+            rounds.append({"sequences": len(here), "updates": updates, "loss": loss, "processes": group.size})
+            said(f"round {step}: {updates} updates of {args.batch} sequences, loss {loss:.4f}")
+            quick = net.settled()
+            if len(held):
+                gain, chance = expectation(quick, labels, data.of_links(held), args.device)
+                rounds[-1] |= {"held_out_ln_s": float(gain), "held_out_chance": float(chance)}
+                said(f"round {step}: held-out links: expected S {np.exp(gain):.3f} at chance {chance:.3f}")
+            save(args.out, net, args, {"rounds": rounds, "links": len(used)})
         if step < args.dagger:
             for again in range(args.dagger_passes):
-                own(here, [records[i] for i in used], used, quick, args, 1000 * args.seed + 10 * step + again)
+                here.join(group.made_by_first(lambda again=again: own([records[i] for i in used], used, quick, args, 1000 * args.seed + 10 * step + again)))
             said(f"round {step}: its own states: {len(here)} sequences")
-    here.save(args.out.with_suffix(".npz"))
+    if group.first:
+        here.save(args.out.with_suffix(".npz"))
+    group.end()
 
 
-def own(data, records, numbers, net, args, seed):
+def own(records, numbers, net, args, seed):
     """Episodes under the teacher itself."""
     policy = Memory(net, context.neutral(), args.device)
-    more = histories.Histories(data.features.shape[2])
+    more = histories.Histories(len(net.mean))
     histories.gather(more, records, seed, args.threads, policy.follow)
     more.link = numbers[more.link].astype(np.int32)
-    data.join(more)
+    return more
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""Several processes train as one does: gradients, weights, what is told. Needs torch and transformers; one group of two over gloo is started."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install torch")
+pytest.importorskip("transformers", reason="pip install transformers")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import histories  # noqa: E402
+import ranks  # noqa: E402
+import replay  # noqa: E402
+import teacher  # noqa: E402
+import values  # noqa: E402
+from l4sd_gym import FEATURES  # noqa: E402
+
+WIDTH, BATCH, UPDATES = len(FEATURES), 7, 4
+
+
+def record(known: int) -> dict[str, object]:
+    """A link of which DualPI2 and `known` settings were tried."""
+
+    def tried(setting: list[int] | None, delay: float) -> dict[str, object]:
+        queues = {"l": 1.0, "c": delay, "all": delay}
+        figures = {"utilization": 1.0, "mean_ms": queues, "p99_ms": queues, "abs_log2_ratio": None, "mice_p95_ms": []}
+        return {"setting": setting, "seconds": 60, "seeds": 3, "figures": figures, "phases": []}
+
+    return {"cell": {"grid": "x", "bursty": False, "mice": False}, "scenario": "", "tried": [tried(None, 15.0), *(tried(list(values.CANDIDATES[i + 1]), 4.0 + i) for i in range(known))]}
+
+
+def trained(group: ranks.Ranks) -> dict[str, object]:
+    """What UPDATES steps of a tiny teacher give: gradients before they are cut and mean loss of all ranks, weights of this one. Without
+    dropout. Episodes and numbers of known labels differ from link to link, so that no half of a batch is like the other."""
+    torch.set_num_threads(1)
+    teacher.NEUTRAL = 1.0
+    records = [record(1), record(9), record(20)]
+    rng = np.random.default_rng(1)
+    data = histories.Histories(WIDTH)
+    for link, steps in enumerate((3, 11, 6, 2, 9)):
+        data.add(rng.normal(size=(steps, WIDTH)).astype(np.float32), np.full(steps, link % 3, np.int32), np.arange(steps, dtype=np.float32))
+    args = argparse.Namespace(device="cpu", text="full", rate=3e-4, outer_rate=1e-3, batch=BATCH, penalty=0.15)
+    net = teacher.Teacher("tiny", np.zeros(WIDTH), np.ones(WIDTH), seed=3, dropout=0.0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p += 0.1 * group.rank
+    group.same(net)
+    gradients, descend = [], replay.Step.descend
+
+    def noted(step: replay.Step) -> None:
+        gradients.append(torch.cat([p.grad.flatten() for p in step.params]).numpy().copy())
+        descend(step)
+
+    replay.Step.descend = noted
+    try:
+        updates, loss = teacher.fit(net, records, teacher.Labels(records, args.penalty, "cpu"), data, args, 5, updates=UPDATES, group=group)
+    finally:
+        replay.Step.descend = descend
+    params = list(net.parameters())
+    found = {"gradients": np.array(gradients), "weights": torch.nn.utils.parameters_to_vector(params).detach().numpy().copy(), "updates": updates, "loss": loss, "drift": group.drift(params)}
+    with torch.no_grad():
+        params[3].flatten()[0] = 8 + 0.25 * group.rank
+    return found | {"drift_of_one": group.drift(params), "told": group.told(5 + group.rank), "made": group.made_by_first(lambda: {"by": group.rank})["by"]}
+
+
+def worker(out: str) -> None:
+    """What each process of torchrun does here."""
+    group, device = ranks.begin("cpu")
+    assert device == "cpu"
+    found = trained(group)
+    np.savez(Path(out) / f"{group.rank}.npz", **found)
+    group.end()
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, object]:
+    return trained(ranks.ALONE)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    out = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [dict(np.load(out / f"{rank}.npz")) for rank in range(2)]
+
+
+def test_two_halves_have_the_gradient_of_the_whole(alone: dict[str, object], two: list[dict[str, np.ndarray]]) -> None:
+    """Of a batch of seven, four and three."""
+    whole = alone["gradients"][0]
+    assert np.abs(whole).max() > 0.1
+    for rank in two:
+        assert np.abs(rank["gradients"][0] - whole).max() < 1e-5 * np.abs(whole).max()
+        # Adam makes much of small differences in later steps; what is trained is the same.
+        assert np.linalg.norm(rank["gradients"][-1] - alone["gradients"][-1]) < 0.01 * np.linalg.norm(alone["gradients"][-1])
+        assert rank["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+
+
+def test_ranks_have_the_same_weights_to_the_bit(alone: dict[str, object], two: list[dict[str, np.ndarray]]) -> None:
+    a, b = two
+    assert a["updates"] == b["updates"] == alone["updates"] == UPDATES
+    assert np.array_equal(a["weights"], b["weights"]) and np.array_equal(a["gradients"], b["gradients"])
+    assert np.abs(a["weights"] - alone["weights"]).max() < 1e-3
+    assert a["drift"] == b["drift"] == 0 and a["drift_of_one"] == b["drift_of_one"] == 0.25 and alone["drift_of_one"] == 0
+
+
+def test_the_first_one_decides(two: list[dict[str, np.ndarray]]) -> None:
+    assert [rank["told"] for rank in two] == [5, 5] and [rank["made"] for rank in two] == [0, 0]
+
+
+def test_parts_are_all_of_a_batch() -> None:
+    rows = np.arange(7)
+    assert np.array_equal(np.concatenate([ranks.Ranks(r, 3).part(rows) for r in range(3)]), rows)
+    assert ranks.ALONE.part(rows) is not None and len(ranks.ALONE.part(rows)) == 7 and ranks.ALONE.told(0.25) == 0.25 and ranks.ALONE.made_by_first(lambda: 3) == 3
+
+
+def test_a_part_counts_for_the_labels_that_it_has() -> None:
+    """Of 16 known candidates each has 8; of 8 states one has 2 and the other 6: 2/8 over 1/2 is .5, 6/8 over 1/2 is 1.5."""
+    counts = np.array([[6, 2, 4, 4], [1, 1, 2, 4]])
+    assert teacher.weights_of(counts, ranks.Ranks(0, 2)) == (0.5, 0.5) and teacher.weights_of(counts, ranks.Ranks(1, 2)) == (0.5, 1.5)
+    assert teacher.weights_of(counts, ranks.ALONE) == (1, 1)
+    assert teacher.weights_of(0 * counts, ranks.Ranks(0, 2)) == (0, 0)
+
+
+def test_known_labels_are_counted_by_goal_and_sequence() -> None:
+    labels = teacher.Labels([record(1), record(9)], 0.15, "cpu")
+    # DualPI2 is a candidate too. Three states, of which one is of the first link, and a sequence that has none.
+    known, there = labels.counts(torch.tensor([[0, 1, 1, -1], [-1, -1, -1, -1]]))
+    assert known.tolist() == [[2 + 10 + 10, 0]] * len(teacher.context.GOALS) and there.tolist() == [[3, 0]] * len(teacher.context.GOALS)
+
+
+if __name__ == "__main__":
+    worker(sys.argv[1])
