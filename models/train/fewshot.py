@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A student that is shown demonstrations of a link: context encoder and student, trained together.
 
-    fewshot.py ORACLE_DIR OUT.safetensors --data FILE.npz [--hold-out GRID]... [--dagger N] [--gather-only]
+    fewshot.py ORACLE_DIR OUT.safetensors --data FILE.npz [--hold-out GRID]... [--dagger N]
+    fewshot.py ORACLE_DIR --data FILE.npz --gather-only
 
 The recipe is that of student.py: labels of trees.labels, its loss. A state is read with a prompt of k demonstrations (demonstrations.py) of
 the same link under another seed, k uniform in 0 to 4; WRONG of the prompts are of another link, half of those of one with a near rate, and
@@ -296,7 +297,7 @@ def export(model, path, features, names, metadata, golden):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("oracle", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--gather-only", action="store_true")
     parser.add_argument("--behaviour", type=Path, default=Path(__file__).parent.parent / "student.onnx", help="the policy of a quarter of the episodes")
@@ -313,6 +314,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    if args.out is None and not args.gather_only:
+        parser.error("name OUT.safetensors, or --gather-only")
     import l4sd_gym
 
     torch.set_num_threads(args.threads)

@@ -271,17 +271,19 @@ def report(args, scenarios, reference, table, verdicts):
     print("| demonstrations | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
     for n in table or verdicts:
         print(f"| {n} | " + " | ".join(c.get(n, "") for c in columns.values()) + " |")
+    said = []
     for a, b in ((RIGHT, ZERO), (RIGHT, WRONG), (RIGHT, "4, wrong, near rate"), (RIGHT, "4, permuted"), (WRONG, ZERO)):
         told = [f"{name} {shown(x)}" for name, x in (("early", difference(early_s, a, b)), ("overall", difference(all_s, a, b))) if x is not None]
         if told:
-            print(f"{a} over {b}: " + ", ".join(told))
+            said.append(f"{a} over {b}: " + ", ".join(told))
     if {ZERO, RIGHT, WRONG} <= early_s.keys():
         better = all(interval(difference(early_s, RIGHT, b)[1])[1] < 0 for b in (ZERO, WRONG))
-        print(f"{'yes' if better else 'no'}: right beats k = 0 and the wrong link early, intervals without 1")
+        said.append(f"{'yes' if better else 'no'}: right beats k = 0 and the wrong link early, intervals without 1")
     harm = difference(all_s, WRONG, ZERO)
     if harm is not None:
-        print(f"{'yes' if np.exp(harm[0]) <= NO_HARM else 'no'}: a wrong link costs at most {100 * (NO_HARM - 1):.0f} % overall; it costs {100 * (np.exp(harm[0]) - 1):+.1f} %")
-    args.out.write_text(json.dumps({"grids": args.grids, "split": args.split, "seeds": args.seeds, "columns": columns}, indent=1))
+        said.append(f"{'yes' if np.exp(harm[0]) <= NO_HARM else 'no'}: a wrong link costs at most {100 * (NO_HARM - 1):.0f} % overall; it costs {100 * (np.exp(harm[0]) - 1):+.1f} %")
+    print("\n".join(said))
+    args.out.write_text(json.dumps({"grids": args.grids, "split": args.split, "seeds": args.seeds, "columns": columns, "said": said}, indent=1))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """Figures of a run of run.py for the model card: figures.py OUT [--oracle DIR]
 
 Reads OUT/run.jsonl and what the judging stages left, and writes OUT/card/figures.md and figures.json: each model file with its SHA-256, S and
-feasible share over all links and by grid, the teacher's, what each stage took; gates G6 and G7, and, if DIR has the oracle of dev, G2 and G4 of each model file. It measures nothing and picks no winner.
+feasible share over all links and by grid, the teacher's, what each stage took; gates G6 and G7, what few-shot came to, and, if DIR has the oracle of dev, G2 and G4 of each model file. It measures nothing and picks no winner.
 """
 
 import argparse
@@ -92,6 +92,20 @@ def ablation(out):
     return told.getvalue()
 
 
+def demonstrations(out):
+    """What fewshot_eval.py left, by training seed."""
+    return {file.parent.name.removesuffix("-eval"): json.loads(file.read_text()) for file in sorted(out.glob("fewshot/*/eval.json"))}
+
+
+def shown(name, told):
+    """A table of `demonstrations`."""
+    columns = told["columns"]
+    arms = list(next(iter(columns.values()), {}))
+    lines = ["", f"## Demonstrations, {name}: {', '.join(told['grids'])} ({told['split']}), never trained on", ""]
+    lines += ["| demonstrations | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+    return [*lines, *(f"| {arm} | " + " | ".join(c.get(arm, "") for c in columns.values()) + " |" for arm in arms), "", *(f"- {line}" for line in told["said"])]
+
+
 def text(found):
     """Tables of `collect`."""
     lines = ["# Figures of this run", "", "S against DualPI2 on the same links and seeds, lower is better; 95 % intervals over links, then seeds.", ""]
@@ -111,6 +125,7 @@ def text(found):
         lines += ["", "| policy | gate |", "|---|---|"] + [f"| {name} | {line} |" for name, told in sorted(found["gates"].items()) for line in told]
     if found.get("ablation"):
         lines += ["", "## Does the language model matter?", "", found["ablation"].rstrip()]
+    lines += [line for name, told in found.get("demonstrations", {}).items() for line in shown(name, told)]
     lines += ["", "| job | began | seconds | device |", "|---|---|--:|---|"]
     lines += [f"| {name} | {s['began']} | {s['seconds']:.0f} | {s['host']['device']}, {s['host']['threads']} threads |" for name, s in found["stages"].items() if s["status"] == 0]
     return "\n".join(lines) + "\n"
@@ -127,6 +142,7 @@ def main():
     of_dev = args.oracle if args.oracle and list(args.oracle.glob("oracle-dev.jsonl.gz*")) else None
     found["gates"] = gates_of(args.out, found["policies"], of_dev)
     found["ablation"] = ablation(args.out)
+    found["demonstrations"] = demonstrations(args.out)
     folder = args.out / "card"
     folder.mkdir(exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(found, indent=1))

@@ -2,13 +2,15 @@
 """The canonical run of training, stage by stage, from nothing to a model file and its figures: run.py OUT [--tiny] [--stage NAME]...
 
     oracle -> histories -> ablate, teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
+           -> fewshot
 
 Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line in OUT/run.jsonl: command, seconds, host, and the SHA-256 of
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
 A teacher's student is `distilled`, then `rl`; `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
-a part of the ablation's runs, each on a GPU of its own. No network is trained over several GPUs or hosts.
+a part of the ablation's runs, each on a GPU of its own. With --ranks a teacher is trained by several processes of torchrun, on as many of
+the GPUs; nothing else is, and nothing over several hosts.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-STAGES = ("oracle", "histories", "ablate", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
+STAGES = ("oracle", "histories", "fewshot", "ablate", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
 # Stages of which --gpus jobs run at a time.
 ON_GPU = ("ablate", "teacher", "judge-teacher", "distill", "rl")
 # Options that say where a job runs, not what it does.
@@ -38,6 +40,8 @@ WEIGHTS = "safetensors"
 TAIL = 20
 # Far from those of training, from which teachers and students draw the seeds of their own episodes.
 HISTORIES_SEED = 91
+# Grids that few-shot is not trained on and is tried on, and the share of the other links that is not trained on either.
+HELD_OUT, HELD_LINKS = ("flows", "rtt", "steps", "bursty"), "0.1"
 # A line of a stage that has figures, those with a point: "round 1: 30 updates, loss 0.52".
 ROUND = re.compile(r"(?:\s*\d+ s  )?(round|rollout) (\d+)[:,] (.*)")
 FIGURE = re.compile(r"([A-Za-z][\w -]*?)[ :]+(-?\d*\.\d+)")
@@ -56,6 +60,8 @@ class Job:
     writes: list
     seed: int | None = None
     keep: bool = False
+    # GPUs that it takes, in a stage that has them.
+    gpus: int = 1
     # Read if they are there.
     maybe: tuple = ()
 
@@ -70,6 +76,8 @@ class Sizes:
 
     oracle: list
     histories: list = field(default_factory=list)
+    fewshot: list = field(default_factory=list)
+    fewshot_eval: list = field(default_factory=list)
     ablate: list = field(default_factory=list)
     teacher: list = field(default_factory=list)
     judge_teacher: list = field(default_factory=list)
@@ -84,6 +92,8 @@ def sizes(args):
         return Sizes(
             oracle=["--smoke", "--budget-s", "60", "train:1"],
             histories=["--passes", "1"],
+            fewshot=["--epochs", "1", "--dagger", "1"],
+            fewshot_eval=["--smoke", "--seeds", "1", "--bootstrap", "200"],
             ablate=["--arms", "tiny", "--shares", "1", "--seeds", "1", "--updates", "4", "--batch", "8"],
             teacher=["--backbone", "tiny", "--minutes", "0.1", "--dagger", "1", "--batch", "8", "--held-out", "0.1"],
             judge_teacher=["--smoke", "--seeds", "1", "--grid", "rfc9332"],
@@ -105,13 +115,14 @@ def plan(args):
     """Jobs of all stages in order."""
     size, out, jobs = sizes(args), args.out, []
     python, threads = [sys.executable], ["--threads", str(args.threads)]
+    torchrun = [*python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", args.ranks] if args.ranks > 1 else python
     device = ["--device", args.device]
     weights = ["--weights", str(args.weights)] if args.weights else []
     script = lambda name: str(HERE / name)  # noqa: E731
 
-    def add(stage, name, command, reads, writes, seed=None, keep=False):
+    def add(stage, name, command, reads, writes, seed=None, keep=False, gpus=1):
         folder = out / stage / name if name else out / stage
-        jobs.append(Job(stage, name, folder, [str(c) for c in command], reads, [folder / w for w in writes], seed, keep))
+        jobs.append(Job(stage, name, folder, [str(c) for c in command], reads, [folder / w for w in writes], seed, keep, gpus))
         return jobs[-1].writes
 
     if args.oracle:
@@ -124,6 +135,13 @@ def plan(args):
     for seed, (name, follow) in enumerate({"drawn": None, "model": model}.items(), HISTORIES_SEED):
         followed = ["--model", follow] if follow else []
         seen += add("histories", name, [*python, script("histories.py"), oracle, out / "histories" / name / "histories.npz", *followed, *size.histories, "--seed", seed, *threads], [links, *([follow] if follow else [])], ["histories.npz"], seed)
+    few, drawn = [*python, script("fewshot.py"), oracle], HISTORIES_SEED + len(seen)
+    bank = add("fewshot", "data", [*few, "--gather-only", "--data", out / "fewshot" / "data" / "fewshot.npz", "--behaviour", model, "--seed", drawn, *threads], [links, model], ["fewshot.npz"], drawn)
+    held_out = [word for grid in HELD_OUT for word in ("--hold-out", grid)]
+    for seed in args.seeds:
+        name = f"seed-{seed}"
+        made = add("fewshot", name, [*few, out / "fewshot" / name / f"fewshot.{WEIGHTS}", "--data", *bank, *held_out, "--hold-links", HELD_LINKS, *size.fewshot, "--seed", seed, *threads], [links, *bank], [f"fewshot.{WEIGHTS}", "fewshot.onnx", "fewshot.context.onnx"], seed)
+        add("fewshot", f"{name}-eval", [*python, script("fewshot_eval.py"), made[0], out / "fewshot" / f"{name}-eval" / "eval.json", *HELD_OUT, *size.fewshot_eval, *threads], made[:1], ["eval.json"], seed)
     for part in range(args.gpus):
         name = f"part-{part + 1}"
         add("ablate", name, [*python, script("ablate.py"), oracle, out / "ablate" / name / "runs.jsonl", "--histories", *seen, *size.ablate, "--part", f"{part}/{args.gpus}", *weights, *threads, *device], [links, *seen], ["runs.jsonl"], keep=True)
@@ -131,7 +149,7 @@ def plan(args):
     for seed in args.seeds:
         name, seeded = f"seed-{seed}", ["--seed", str(seed), *device]
         of = lambda stage, file, name=name: out / stage / name / file  # noqa: E731
-        taught, all_seen = add("teacher", name, [*python, script("teacher.py"), oracle, of("teacher", f"teacher.{WEIGHTS}"), "--histories", *seen, *size.teacher, *weights, *threads, *seeded], [links, *seen], [f"teacher.{WEIGHTS}", "teacher.npz"], seed)
+        taught, all_seen = add("teacher", name, [*torchrun, script("teacher.py"), oracle, of("teacher", f"teacher.{WEIGHTS}"), "--histories", *seen, *size.teacher, *weights, *threads, *seeded], [links, *seen], [f"teacher.{WEIGHTS}", "teacher.npz"], seed, gpus=args.ranks)
         add("judge-teacher", name, [*python, script("judge.py"), taught, of("judge-teacher", ""), *size.judge_teacher, *weights, *device], [taught], ["results-teacher.json.gz"], seed)
         (pupil,) = add("distill", name, [*python, script("distill.py"), oracle, taught, of("distill", f"student.{WEIGHTS}"), "--histories", all_seen, *size.distill, *weights, *threads, *seeded], [links, taught, all_seen], [f"student.{WEIGHTS}"], seed)
         (alone,) = add("distill", f"{name}-alone", [*python, script("distill.py"), oracle, taught, out / "distill" / f"{name}-alone" / f"student.{WEIGHTS}", "--histories", all_seen, "--share", "0", *size.distill, *threads, *seeded], [links, all_seen], [f"student.{WEIGHTS}"], seed)
@@ -147,7 +165,7 @@ def plan(args):
         folder = out / "judge" / name
         judged += add("judge", name, [args.l4sd, "eval", *size.judge, "--fresh", "--policy", f"model:{file}", "--jobs", str(args.threads), "--out", folder], [args.l4sd, file], ["results.json", "cells.csv"])[:1]
     add("card", "", [*python, script("figures.py"), out, "--oracle", oracle], [j.writes[0] for j in jobs if j.stage in ("judge", "judge-teacher")], ["figures.md", "figures.json"])
-    jobs[-1].maybe = (oracle / "oracle-dev.jsonl.gz*", oracle / "results-dev.json.gz", *(w for j in jobs if j.stage == "ablate" for w in j.writes), *(j.folder / "records.jsonl" for j in jobs if j.stage == "judge"))
+    jobs[-1].maybe = (oracle / "oracle-dev.jsonl.gz*", oracle / "results-dev.json.gz", *(w for j in jobs if j.stage in ("ablate", "fewshot") for w in j.writes if w.suffix in (".json", ".jsonl")), *(j.folder / "records.jsonl" for j in jobs if j.stage == "judge"))
     return jobs
 
 
@@ -248,7 +266,7 @@ def scalars(text):
     return found
 
 
-def start(job, gpu, what):
+def start(job, gpus, what):
     job.folder.mkdir(parents=True, exist_ok=True)
     made_from = job.folder / "made-from.json"
     now = json.dumps({k: what[k] for k in ("reads", "scripts")})
@@ -259,19 +277,19 @@ def start(job, gpu, what):
         made_from.write_text(now)
     for path in job.writes:
         path.parent.mkdir(parents=True, exist_ok=True)
-    place = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+    place = {} if gpus == [None] else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
     with (job.folder / "log.txt").open("w") as log:
         return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True)
 
 
-def finish(job, args, what, began, seconds, status, gpu):
+def finish(job, args, what, began, seconds, status, gpus):
     """Writes the line of a job that ended, and says so."""
     out, log = args.out, (job.folder / "log.txt").read_text(errors="replace")
     left = written(job, out)
     if status == 0 and left is None:
         status = 1
         log += f"it left nothing of {', '.join(w.name for w in job.writes)}\n"
-    line = {"stage": job.stage, "job": job.name, "began": began, "seconds": round(seconds, 1), "status": status, "seed": job.seed, "host": {"cores": os.cpu_count(), "threads": args.threads, "device": args.device, "gpu": gpu}}
+    line = {"stage": job.stage, "job": job.name, "began": began, "seconds": round(seconds, 1), "status": status, "seed": job.seed, "host": {"cores": os.cpu_count(), "threads": args.threads, "device": args.device, "gpu": gpus[0] if len(gpus) == 1 else gpus}}
     line |= what | {"writes": left or {}, "scalars": scalars(log)}
     with (out / "run.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -304,20 +322,20 @@ def stage(jobs, args):
     free = list(range(args.gpus)) if several else [None]
     try:
         while running or (todo and fine):
-            while todo and free and fine:
+            while todo and fine and len(free) >= (need := todo[0].gpus if several else 1):
                 job = todo.pop(0)
                 what = describe(job, out)
                 if earlier := done(job, out, what):
                     print(f"{job.title}: skipped, done {earlier['began']} in {earlier['seconds']:.0f} s with the same inputs, arguments and scripts", flush=True)
                     continue
-                gpu = free.pop(0)
+                gpus, free = free[:need], free[need:]
                 print(f"{job.title}: {what['command']}", flush=True)
-                running[start(job, gpu, what)] = (job, what, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), gpu)
+                running[start(job, gpus, what)] = (job, what, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), gpus)
             time.sleep(0.2)
             for process in [p for p in running if p.poll() is not None]:
-                job, what, began, clock, gpu = running.pop(process)
-                free.append(gpu)
-                fine &= finish(job, args, what, began, time.monotonic() - clock, process.returncode, gpu)
+                job, what, began, clock, gpus = running.pop(process)
+                free += gpus
+                fine &= finish(job, args, what, began, time.monotonic() - clock, process.returncode, gpus)
     finally:
         for process in running:
             os.killpg(process.pid, signal.SIGTERM)
@@ -331,6 +349,7 @@ def arguments():
     parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help=f"this one only, again and again for several: {', '.join(STAGES)}")
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on")
     parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda; and parts of the ablation")
+    parser.add_argument("--ranks", type=int, default=1, help="processes of torchrun that train one teacher; with --device cuda each on one of the --gpus")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=10.0, help="that a stage may take: sets the oracle's budget and how long teacher and RL train; the others have no clock")
     parser.add_argument("--backbone", default="pretrained", help="of the teacher (backbone.py)")
@@ -345,6 +364,10 @@ def arguments():
 
 def main(argv=None):
     args = arguments().parse_args(argv)
+    if args.ranks < 1:
+        sys.exit(f"--ranks {args.ranks} is not 1 or more")
+    if args.device != "cpu" and args.ranks > args.gpus:
+        sys.exit(f"--ranks {args.ranks} is more than the GPUs, --gpus {args.gpus}; each rank has one of its own")
     jobs = [j for j in plan(args) if not args.stage or j.stage in args.stage]
     if args.dry_run:
         for job in jobs:

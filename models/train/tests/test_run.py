@@ -49,21 +49,24 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
         (["--device", "cuda"], {t: "--device cuda" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1", "distill seed-1-alone", "rl seed-1")}),
         (["--weights", "/base/smollm2"], {t: "--weights smollm2" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1")}),
         (["--l4sd", "/opt/other"], {"oracle": "--l4sd other "} | {t: "other eval" for t in plain if t.startswith("judge ")}),
+        (["--ranks", "4", "--gpus", "1"], {"teacher seed-1": "python -m torch.distributed.run --standalone --nproc-per-node 4 models/train/teacher.py "}),
     ):
         changed = commands(tmp_path, *words)
         assert {t for t in plain if plain[t] != changed[t]} == set(change), words
         assert all(part in changed[t] for t, part in change.items()), words
     model = commands(tmp_path, "--model", str(run.ROOT / "models/trees.onnx"))
-    assert "--model models/trees.onnx" in model["histories model"] and "--model" not in model["histories drawn"] and "model:models/trees.onnx" in model["judge shipped"]
+    assert "--model models/trees.onnx" in model["histories model"] and "--model" not in model["histories drawn"] and "--behaviour models/trees.onnx" in model["fewshot data"] and "model:models/trees.onnx" in model["judge shipped"]
     given = commands(tmp_path, "--oracle", "/data/found")
     assert "oracle" not in given and "histories.py found " in given["histories drawn"]
     two = commands(tmp_path, "--seeds", "1,7")
-    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 6
+    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 7, "of each seed all but oracle, histories, the data of few-shot, ablation, what ships and the card"
+    assert two["fewshot seed-7"].endswith(" --seed 7") and two["fewshot data"] == plain["fewshot data"] and "OUT/fewshot/seed-7/fewshot.safetensors OUT/fewshot/seed-7-eval/eval.json flows rtt steps bursty" in two["fewshot seed-7-eval"]
+    assert all(f"--hold-out {grid} " in plain["fewshot seed-1"] for grid in plain["fewshot seed-1-eval"].split()[-4:]), "tried on what it was not trained on"
     assert "--share 0 " in plain["distill seed-1-alone"] and "--share" not in plain["distill seed-1"]
     split = commands(tmp_path, "--gpus", "2")
     assert set(split) - set(plain) == {"ablate part-2"} and "--part 0/2 " in split["ablate part-1"] and "--part 1/2 " in split["ablate part-2"]
     tiny = commands(tmp_path, "--tiny")
-    assert set(tiny) == set(plain) and "--backbone tiny" in tiny["teacher seed-1"] and all("--smoke" in tiny[t] for t in tiny if t.split()[0] in ("oracle", "judge"))
+    assert set(tiny) == set(plain) and "--backbone tiny" in tiny["teacher seed-1"] and all("--smoke" in tiny[t] for t in tiny if t.split()[0] in ("oracle", "judge") or t.endswith("-eval"))
 
 
 def test_threads_are_not_part_of_what_a_job_is(tmp_path: Path) -> None:
@@ -150,8 +153,30 @@ def test_jobs_share_the_gpus(out: Path) -> None:
     assert run.stage([copier(out, stage="judge")], parsed(out, "--device", "cuda")) and (out / "judge/seed-1/out.txt").read_text() == "a-", "a stage that needs none gets none"
 
 
+def test_a_job_of_several_ranks_has_several_gpus(out: Path) -> None:
+    """Of three GPUs two go to the first job; the second, of two as well, has to wait for them, and the third, of one, for the second."""
+    wait = COPY.replace("import os, sys;", "import os, sys, time; time.sleep(0.5);")
+    jobs = [copier(out, name=f"seed-{s}", code=wait) for s in (1, 2, 3)]
+    jobs[0].gpus = jobs[1].gpus = 2
+    assert run.stage(jobs, parsed(out, "--device", "cuda", "--gpus", "3"))
+    visible = [j.writes[0].read_text()[1:] for j in jobs]
+    assert visible == ["0,1", "2,0", "1"], "those that are free longest first"
+    assert [r["host"]["gpu"] for r in sorted(run.records(out), key=lambda r: r["job"])] == [[0, 1], [2, 0], 1]
+    planned = {j.title: j.gpus for j in run.plan(parsed(out, "--device", "cuda", "--gpus", "3", "--ranks", "2"))}
+    assert {title: n for title, n in planned.items() if n != 1} == {"teacher seed-1": 2}
+    (tmp := copier(out, name="seed-4")).gpus = 2
+    assert run.stage([tmp], parsed(out)) and tmp.writes[0].read_text() == "a-", "on the CPU it takes none"
+
+
+@pytest.mark.parametrize(("words", "why"), [(["--ranks", "0"], "--ranks 0 is not 1 or more"), (["--ranks", "2", "--device", "cuda"], "--ranks 2 is more than the GPUs, --gpus 1")])
+def test_ranks_that_make_no_sense_are_refused(out: Path, words: list[str], why: str) -> None:
+    with pytest.raises(SystemExit, match=why):
+        run.main([str(out), *words])
+
+
 def test_scripts_count_with_what_they_import(tmp_path: Path) -> None:
     jobs = {j.title: {p.name for p in run.scripts_of(j)} for j in run.plan(parsed(tmp_path))}
+    assert {"teacher.py", "replay.py", "ranks.py"} <= jobs["teacher seed-1"] and {"fewshot_eval.py", "fewshot.py"} <= jobs["fewshot seed-1-eval"]
     assert {"distill.py", "teacher.py", "networks.py", "context.py", "values.py"} <= jobs["distill seed-1"]
     assert "teacher.py" not in jobs["export seed-1-distilled"] and jobs["oracle"] == {"oracle.sh"}
 
@@ -192,6 +217,17 @@ def test_teachers_are_judged_by_their_students(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(gzip.decompress(packed.read_bytes()).replace(b"0.4", b"1.0")))
     told = figures.gates_of(tmp_path, ["seed-1-teacher"])["seed-1-teacher"]
     assert told[1].startswith("- G7 not judged: what is compared with gains nothing"), "ln 1 = 0"
+
+
+def test_the_card_shows_what_few_shot_came_to(tmp_path: Path) -> None:
+    file = tmp_path / "fewshot/seed-1-eval/eval.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"grids": ["rtt", "web"], "split": "dev", "seeds": 3, "columns": {"S": {"k = 0": ".9", "k = 4": ".8"}, "after": {"k = 4": ".7"}}, "said": ["no: it does not"]}))
+    found = figures.demonstrations(tmp_path)
+    assert list(found) == ["seed-1"]
+    lines = figures.text({"policies": {}, "dualpi2": {}, "stages": {}, "demonstrations": found}).splitlines()
+    at = lines.index("## Demonstrations, seed-1: rtt, web (dev), never trained on")
+    assert lines[at + 2 : at + 8] == ["| demonstrations | S | after |", "|---|--:|--:|", "| k = 0 | .9 |  |", "| k = 4 | .8 | .7 |", "", "- no: it does not"]
 
 
 def test_figures_of_rounds_go_to_tensorboard_where_it_is(out: Path) -> None:
