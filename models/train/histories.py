@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """What a policy with memory is trained on: episodes on train links as sequences of states, under several policies.
 
-    histories.py ORACLE_DIR OUT.npz [--model FILE] [--seed N] [--passes N]
+    histories.py ORACLE_DIR OUT.npz [--model FILE] [--seed N] [--passes N] [--ray]
 
-Episodes of drawn settings, or of the policy of a model file. Several of these commands at once use many cores, teacher.py reads many files.
+Episodes of drawn settings, or of the policy of a model file. With --ray each TOGETHER links are a task of one core, on this machine or,
+by RAY_ADDRESS, on those of a cluster, which need l4sd_gym in the same version and no file of this one; what is written is the same to
+the byte. Without, several of these commands at once use many cores, teacher.py reads many files.
 A sequence is one episode: features of some of its states, oldest first, .3 to 2 s apart, with the link and the times. It does not
 label; trees.labels does, by link and time.
 """
@@ -18,17 +20,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 import collect
 
 LENGTH = 48
+# Links that run at once, with one stream of random numbers.
+TOGETHER = 64
 ARRAYS = ("features", "time", "link", "length")
 
 
-def of_file(path):
-    """The policy of a model file as collect.episodes takes it; on states alone, without memory."""
+def of_file(model):
+    """The policy of a model file, or of what such a file holds, as collect.episodes takes it; on states alone, without memory."""
     import onnxruntime
     import trees
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
     told = session.get_modelmeta().custom_metadata_map
 
     def answers(x):
@@ -106,12 +110,37 @@ def load(path, links):
     return data.of_links(np.arange(links))
 
 
+def run(scenarios, seed, threads, choose=None):
+    """(link, time, features) of the states of one episode on each link, all at once."""
+    states = collect.episodes(scenarios, seed, threads, choose)
+    return [np.array(a) for a in zip(*states, strict=True)]
+
+
 def gather(into, records, seed, threads, choose=None, log=sys.stderr):
     """One episode on each link, all at once."""
-    states = [(i, t, x) for i, t, x in collect.episodes([r["scenario"] for r in records], seed, threads, choose)]
-    link, time, features = (np.array(a) for a in zip(*states, strict=True))
+    link, time, features = run([r["scenario"] for r in records], seed, threads, choose)
     into.add(features, link, time)
-    print(f"{len(states)} states of {len(records)} links, {len(into)} sequences", file=log, flush=True)
+    print(f"{len(link)} states of {len(records)} links, {len(into)} sequences", file=log, flush=True)
+
+
+def task(scenarios, seed, model, threads=1):
+    """`run` under drawn settings or, if there is one, the policy of what a model file holds."""
+    return run(scenarios, seed, threads, of_file(model) if model else None)
+
+
+def spread(tasks, ray, threads):
+    """`task` of each, in order."""
+    if not ray:
+        return (task(*each, threads) for each in tasks)
+    try:
+        import ray as cluster
+    except ImportError:
+        sys.exit("ray is not installed: pip install ray, or leave out --ray")
+    if not cluster.is_initialized():
+        # Workers elsewhere have these scripts from here.
+        cluster.init(runtime_env={"working_dir": str(Path(__file__).parent), "excludes": ["tests"]})
+    remote = cluster.remote(num_cpus=1)(task)
+    return cluster.get([remote.remote(*each) for each in tasks])
 
 
 def main():
@@ -122,17 +151,25 @@ def main():
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--links", type=int)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="without --ray")
+    parser.add_argument("--ray", action="store_true", help="tasks of Ray, at RAY_ADDRESS or here")
     args = parser.parse_args()
     import l4sd_gym
     import values
 
     records = values.records(args.oracle, "train")[: args.links]
     data = Histories(len(l4sd_gym.FEATURES))
-    for step in range(args.passes):
-        gather(data, records, 1000 * args.seed + step, args.threads, of_file(args.model) if args.model else None)
+    model = args.model.read_bytes() if args.model else None
+    starts = [(step, start) for step in range(args.passes) for start in range(0, len(records), TOGETHER)]
+    tasks = [([r["scenario"] for r in records[start : start + TOGETHER]], 1000 * args.seed + step + start, model) for step, start in starts]
+    for (step, start), (link, time, features) in zip(starts, spread(tasks, args.ray, args.threads), strict=True):
+        data.add(features, link + start, time)
+        print(f"pass {step + 1}: {len(link)} states of links from {start} on, {len(data)} sequences", file=sys.stderr, flush=True)
     data.save(args.out)
 
 
 if __name__ == "__main__":
-    main()
+    # Workers look for functions where these are imported from, which is not `__main__`.
+    import histories
+
+    histories.main()

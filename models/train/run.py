@@ -10,7 +10,7 @@ it left them, is not run again. What is said while a job runs is in log.txt of i
 
 A teacher's student is `distilled`, then `rl`; `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
 a part of the ablation's runs, each on a GPU of its own. With --ranks a teacher is trained by several processes of torchrun, on as many of
-the GPUs; nothing else is, and nothing over several hosts.
+the GPUs; nothing else is, and nothing over several hosts. With --ray the episodes of histories go to the machines of a Ray cluster.
 """
 
 import argparse
@@ -34,7 +34,7 @@ STAGES = ("oracle", "histories", "fewshot", "ablate", "teacher", "judge-teacher"
 # Stages of which --gpus jobs run at a time.
 ON_GPU = ("ablate", "teacher", "judge-teacher", "distill", "rl")
 # Options that say where a job runs, not what it does.
-PLACE = ("--threads", "--jobs")
+PLACE, PLACE_FLAGS = ("--threads", "--jobs"), ("--ray",)
 SHIPPED = ROOT / "models" / "student.onnx"
 WEIGHTS = "safetensors"
 TAIL = 20
@@ -134,7 +134,7 @@ def plan(args):
     seen = []
     for seed, (name, follow) in enumerate({"drawn": None, "model": model}.items(), HISTORIES_SEED):
         followed = ["--model", follow] if follow else []
-        seen += add("histories", name, [*python, script("histories.py"), oracle, out / "histories" / name / "histories.npz", *followed, *size.histories, "--seed", seed, *threads], [links, *([follow] if follow else [])], ["histories.npz"], seed)
+        seen += add("histories", name, [*python, script("histories.py"), oracle, out / "histories" / name / "histories.npz", *followed, *size.histories, "--seed", seed, *threads, *(["--ray"] if args.ray else [])], [links, *([follow] if follow else [])], ["histories.npz"], seed)
     few, drawn = [*python, script("fewshot.py"), oracle], HISTORIES_SEED + len(seen)
     bank = add("fewshot", "data", [*few, "--gather-only", "--data", out / "fewshot" / "data" / "fewshot.npz", "--behaviour", model, "--seed", drawn, *threads], [links, model], ["fewshot.npz"], drawn)
     held_out = [word for grid in HELD_OUT for word in ("--hold-out", grid)]
@@ -200,6 +200,8 @@ def said(job, out):
     for word in job.command:
         if skip or word in PLACE:
             skip = word in PLACE
+            continue
+        if word in PLACE_FLAGS:
             continue
         if word == sys.executable:
             word = "python"
@@ -358,6 +360,7 @@ def arguments():
     parser.add_argument("--model", type=lambda p: Path(p).resolve(), default=SHIPPED, metavar="FILE", help="model file whose policy half of the episodes follow, and that is judged beside the new ones")
     parser.add_argument("--l4sd", type=lambda p: Path(p).resolve(), default=ROOT / "target" / "release" / "l4sd", metavar="FILE")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--ray", action="store_true", help="histories as tasks of Ray, at RAY_ADDRESS or here (pip install ray); what comes of it is the same")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     return parser
 

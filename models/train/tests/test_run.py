@@ -69,7 +69,9 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     assert set(tiny) == set(plain) and "--backbone tiny" in tiny["teacher seed-1"] and all("--smoke" in tiny[t] for t in tiny if t.split()[0] in ("oracle", "judge") or t.endswith("-eval"))
 
 
-def test_threads_are_not_part_of_what_a_job_is(tmp_path: Path) -> None:
+def test_threads_and_machines_are_not_part_of_what_a_job_is(tmp_path: Path) -> None:
+    assert commands(tmp_path, "--ray") == commands(tmp_path)
+    assert {j.stage for j in run.plan(parsed(tmp_path, "--ray")) if "--ray" in j.command} == {"histories"}
     assert commands(tmp_path, "--threads", "3") == commands(tmp_path, "--threads", "5")
     assert "3" in next(j.command for j in run.plan(parsed(tmp_path, "--threads", "3")) if j.stage == "teacher")
 
