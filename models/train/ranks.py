@@ -18,7 +18,7 @@ WAIT = timedelta(minutes=40)
 class Ranks:
     def __init__(self, rank=0, size=1):
         self.rank, self.size = rank, size
-        self.flat = self.views = None
+        self.shapes = self.flat = self.views = None
 
     @property
     def first(self):
@@ -29,13 +29,14 @@ class Ranks:
         return np.array_split(rows, self.size)[self.rank]
 
     def sum(self, tensors):
-        """Puts in the place of each tensor its sum over the ranks; always of the same shapes."""
+        """Puts in the place of each tensor its sum over the ranks."""
         if self.size == 1:
             return
-        if self.views is None:
-            sizes = [t.numel() for t in tensors]
+        shapes = [t.shape for t in tensors]
+        if self.shapes != shapes:
+            self.shapes, sizes = shapes, [t.numel() for t in tensors]
             self.flat = torch.zeros(sum(sizes), device=tensors[0].device)
-            self.views = [v.view(t.shape) for v, t in zip(self.flat.split(sizes), tensors, strict=True)]
+            self.views = [v.view(shape) for v, shape in zip(self.flat.split(sizes), shapes, strict=True)]
         torch._foreach_copy_(self.views, tensors)
         distributed.all_reduce(self.flat)
         torch._foreach_copy_(tensors, self.views)
@@ -59,7 +60,9 @@ class Ranks:
         """Gives all ranks the first one's weights."""
         if self.size > 1:
             for x in net.state_dict().values():
-                distributed.broadcast(x, 0)
+                box = x.contiguous()
+                distributed.broadcast(box, 0)
+                x.copy_(box)
 
     def drift(self, params):
         """The largest difference of a weight from the first rank's, over all ranks."""

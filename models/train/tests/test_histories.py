@@ -33,8 +33,10 @@ def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cluster() -> Iterator[None]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One of this test's own."""
     ray = pytest.importorskip("ray", reason="pip install ray")
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     yield
     ray.shutdown()
 

@@ -1,4 +1,5 @@
-"""Several processes train as one does: gradients, weights, what is told. Needs torch and transformers; one group of two over gloo is started."""
+"""Several processes train as one does: gradients, weights, what is told. Needs torch and transformers; a group of two over gloo is started, and
+one over NCCL where there are two GPUs."""
 
 from __future__ import annotations
 
@@ -69,12 +70,23 @@ def trained(group: ranks.Ranks) -> dict[str, object]:
     return found | {"drift_of_one": group.drift(params), "told": group.told(5 + group.rank), "made": group.made_by_first(lambda: {"by": group.rank})["by"]}
 
 
-def worker(out: str) -> None:
+def stepped(group: ranks.Ranks, device: str) -> dict[str, object]:
+    """Twelve steps of a linear map in batches of eight, recorded on a GPU: its weights, the last loss, how many graphs there are."""
+    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(1)).to(device)
+    y = x.sum(1, keepdim=True)
+    torch.manual_seed(2)
+    net = torch.nn.Linear(5, 1).to(device)
+    step = replay.Step(lambda at: (net(x[at]) - y[at]).square().sum() / 8, replay.adamw([(list(net.parameters()), 0.1)], device), group=group)
+    for n in range(12):
+        loss = step(torch.as_tensor(group.part(np.arange(8 * (n % 8), 8 * (n % 8) + 8)), device=device))
+    return {"linear": net.weight.detach().cpu().numpy(), "linear_loss": loss.item(), "graphs": len(step.graphs)}
+
+
+def worker(out: str, device: str) -> None:
     """What each process of torchrun does here."""
-    group, device = ranks.begin("cpu")
-    assert device == "cpu"
-    found = trained(group)
-    np.savez(Path(out) / f"{group.rank}.npz", **found)
+    group, own = ranks.begin(device)
+    found = stepped(group, own) | (trained(group) if device == "cpu" else {})
+    np.savez(Path(out) / f"{group.rank}.npz", device=own, **found)
     group.end()
 
 
@@ -83,13 +95,16 @@ def alone() -> dict[str, object]:
     return trained(ranks.ALONE)
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
-    out = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(out)]
+def started(out: Path, device: str) -> list[dict[str, np.ndarray]]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(out), device]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return [dict(np.load(out / f"{rank}.npz")) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    return started(tmp_path_factory.mktemp("ranks"), "cpu")
 
 
 def test_two_halves_have_the_gradient_of_the_whole(alone: dict[str, object], two: list[dict[str, np.ndarray]]) -> None:
@@ -109,6 +124,23 @@ def test_ranks_have_the_same_weights_to_the_bit(alone: dict[str, object], two: l
     assert np.array_equal(a["weights"], b["weights"]) and np.array_equal(a["gradients"], b["gradients"])
     assert np.abs(a["weights"] - alone["weights"]).max() < 1e-3
     assert a["drift"] == b["drift"] == 0 and a["drift_of_one"] == b["drift_of_one"] == 0.25 and alone["drift_of_one"] == 0
+
+
+def test_steps_of_two_are_those_of_one(two: list[dict[str, np.ndarray]]) -> None:
+    one = stepped(ranks.ALONE, "cpu")
+    for n, rank in enumerate(two):
+        assert str(rank["device"]) == "cpu" and rank["graphs"] == 0
+        assert np.allclose(rank["linear"], one["linear"], atol=1e-5) and rank["linear_loss"] == pytest.approx(one["linear_loss"], rel=1e-4), n
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two GPUs")
+def test_two_gpus_record_what_is_before_the_sum_and_what_is_after(tmp_path: Path) -> None:
+    one = stepped(ranks.ALONE, "cuda")
+    assert one["graphs"] == 1
+    a, b = started(tmp_path, "cuda")
+    assert [str(a["device"]), str(b["device"])] == ["cuda:0", "cuda:1"] and a["graphs"] == b["graphs"] == 2
+    assert np.array_equal(a["linear"], b["linear"]) and np.allclose(a["linear"], one["linear"], atol=1e-5)
+    assert a["linear_loss"] == b["linear_loss"] == pytest.approx(one["linear_loss"], rel=1e-4)
 
 
 def test_the_first_one_decides(two: list[dict[str, np.ndarray]]) -> None:
@@ -137,4 +169,4 @@ def test_known_labels_are_counted_by_goal_and_sequence() -> None:
 
 
 if __name__ == "__main__":
-    worker(sys.argv[1])
+    worker(*sys.argv[1:])
