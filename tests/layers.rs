@@ -16,7 +16,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("egress", &["aqm", "telemetry", "wire", "time", "units"]),
     ("port", &["time", "units"]),
     ("control", &["aqm", "telemetry", "time", "units"]),
-    ("config", &["aqm", "egress", "time", "units"]),
+    ("config", &["aqm", "control", "egress", "time", "units"]),
     ("report", &["aqm", "telemetry", "time", "units"]),
     ("metrics", &["aqm", "config", "port", "telemetry", "wire", "time", "units"]),
     ("runtime", &["aqm", "config", "control", "egress", "port", "telemetry", "wire", "time", "units"]),

@@ -5,41 +5,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::values::ValueError;
+use crate::control::policy::lookahead::Arm;
 use crate::time::Span;
 use crate::units;
-
-/// Who decides.
-#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
-pub enum LookAheadArm {
-    /// The drafter alone.
-    Drafter,
-    /// The verifier at its own pace.
-    Held,
-    /// The verifier where it was foreseen, else the drafter.
-    #[default]
-    Speculative,
-    /// The verifier at once.
-    Instant,
-}
-
-impl LookAheadArm {
-    const ALL: [Self; 4] = [Self::Drafter, Self::Held, Self::Speculative, Self::Instant];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Drafter => "drafter",
-            Self::Held => "held",
-            Self::Speculative => "speculative",
-            Self::Instant => "instant",
-        }
-    }
-}
 
 /// A drafter and a verifier, and how they are run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookAhead {
     /// Who decides.
-    pub arm: LookAheadArm,
+    pub arm: Arm,
     /// How long a call of the verifier takes, up to 1 s.
     pub call: Span,
     /// From tick to tick: 1, 2, 4, 8 or 16 ms.
@@ -55,7 +29,7 @@ pub struct LookAhead {
 impl Default for LookAhead {
     fn default() -> Self {
         Self {
-            arm: LookAheadArm::default(),
+            arm: Arm::default(),
             call: Span::from_millis(8),
             tick: Span::from_millis(4),
             bin: 0.5,
@@ -100,9 +74,9 @@ impl FromStr for LookAhead {
             let span = || units::parse_span(value).ok();
             match name {
                 "arm" => {
-                    let named = LookAheadArm::ALL.into_iter().find(|arm| arm.name() == value);
-                    this.arm =
-                        named.ok_or_else(|| wrong("is none of drafter, held, speculative, instant"))?;
+                    let named = Arm::ALL.into_iter().find(|arm| arm.name() == value);
+                    let names = || Arm::ALL.map(Arm::name).join(", ");
+                    this.arm = named.ok_or_else(|| wrong(&format!("is none of {}", names())))?;
                 }
                 "call" => {
                     let call = span().filter(|&s| s > Span::ZERO && s <= Span::from_secs(1));

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 pub use change::{Changes, Difference, Fixed};
 pub use constants::Constants;
 pub use error::{ConfigError, Place};
-pub use look_ahead::{LookAhead, LookAheadArm};
+pub use look_ahead::LookAhead;
 pub use port_spec::{PortKind, PortSpec};
 pub use settings::{KEYS, Key, Places, Settings};
 pub use values::{Context, Limit, Listen, LogFormat, LogLevel, Policy, Sched, ValueError};

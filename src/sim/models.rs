@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aqm::params::Knobs;
-use crate::config::{self, LookAheadArm};
+use crate::config;
 use crate::control::model::{ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
-use crate::control::policy::lookahead::{Arm, Chooser, LookAhead, Said, Setup};
+use crate::control::policy::lookahead::{Chooser, LookAhead, Said, Setup};
 use crate::control::policy::{Abstention, Policy};
 use crate::telemetry::TelemetryWindow;
 use crate::telemetry::features::schema::Schema;
@@ -72,13 +72,8 @@ const COMPARED: u64 = 8;
 
 /// Two models, of which one looks ahead.
 pub(super) fn look_ahead(setup: &config::LookAhead) -> Result<LookAhead<Borrowed, Borrowed>, ModelError> {
-    let arm = match setup.arm {
-        LookAheadArm::Drafter => Arm::Drafter,
-        LookAheadArm::Held => Arm::Held,
-        LookAheadArm::Speculative => Arm::Speculative,
-        LookAheadArm::Instant => Arm::Instant,
-    };
-    let how = Setup { arm, tick: setup.tick, call: setup.call, bin: setup.bin as f32, compared: COMPARED };
+    let config::LookAhead { arm, call, tick, bin, .. } = *setup;
+    let how = Setup { arm, tick, call, bin: bin as f32, compared: COMPARED };
     let (drafter, verifier) = (policy(&setup.draft, &[])?, policy(&setup.verify, &[])?);
     Ok(LookAhead::new(drafter, verifier, how, &Schema::embedded()))
 }

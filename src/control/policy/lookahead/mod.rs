@@ -38,16 +38,32 @@ pub trait Chooser: Send {
 }
 
 /// Who decides.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 pub enum Arm {
     /// The drafter at each tick.
     Drafter,
     /// The verifier as often as it can, each answer as late as a call takes and held until the next.
     Held,
     /// The verifier where it was foreseen, else the drafter.
+    #[default]
     Speculative,
     /// The verifier at each tick and at once, which no machine can do.
     Instant,
+}
+
+impl Arm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Drafter, Self::Held, Self::Speculative, Self::Instant];
+
+    /// As it is written in the name of the policy.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drafter => "drafter",
+            Self::Held => "held",
+            Self::Speculative => "speculative",
+            Self::Instant => "instant",
+        }
+    }
 }
 
 /// How it is done.
