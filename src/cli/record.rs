@@ -12,8 +12,8 @@ use crate::telemetry::features::{Extractor, Schema};
 pub(super) struct Recorder {
     extractor: Extractor,
     features: Vec<f32>,
-    writer: RecordWriter,
-    failed: Option<RecordError>,
+    /// Or what ended the record.
+    writer: Result<RecordWriter, RecordError>,
 }
 
 impl Recorder {
@@ -26,25 +26,29 @@ impl Recorder {
         Ok(Self {
             extractor: Extractor::new(&schema),
             features: vec![0.0; schema.width()],
-            writer: RecordWriter::new(file, &schema)?,
-            failed: None,
+            writer: Ok(RecordWriter::new(file, &schema)?),
         })
     }
 
-    /// The next window, and what was in force at its end. What goes wrong is told at the end, once.
-    pub(super) fn take(&mut self, window: &TelemetryWindow, in_force: &Knobs) {
+    /// The next window, and what was in force at its end.
+    ///
+    /// # Errors
+    /// What ends the record, once: nothing is written after it, so that a file has no gap.
+    pub(super) fn take(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Result<(), &RecordError> {
+        let Ok(writer) = &mut self.writer else { return Ok(()) };
         self.extractor.push(window, in_force);
         self.extractor.write(&mut self.features);
-        if self.failed.is_none() {
-            self.failed = self.writer.row(window, &self.features, in_force).err();
+        if let Err(e) = writer.row(window, &self.features, in_force) {
+            self.writer = Err(e);
         }
+        self.writer.as_ref().map(|_| ())
     }
 
     /// Writes out what is buffered.
+    ///
+    /// # Errors
+    /// That cannot be written, or something could not before.
     pub(super) fn finish(self) -> Result<(), RecordError> {
-        match self.failed {
-            Some(e) => Err(e),
-            None => self.writer.finish(),
-        }
+        self.writer?.finish()
     }
 }

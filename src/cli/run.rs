@@ -42,6 +42,7 @@ use crate::runtime::lane::{Lane, LaneReader};
 use crate::runtime::privileges::{Held, Privileges};
 use crate::runtime::thread as packet_thread;
 use crate::telemetry::Direction;
+use crate::telemetry::features::dataset::RecordError;
 use crate::time::{Instant, Span};
 use crate::units;
 use crate::wire::FrameKind;
@@ -76,7 +77,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Also write what a policy would have seen, window by window: DIR/record/DIRECTION.csv, with the features and
-    /// actions of models/schema.toml, as `sim` does; some 180 kB a second
+    /// actions of models/schema.toml, as `sim` does; some 180 kB a second. If it cannot be written any more, forwarding
+    /// goes on and the exit code is 69
     #[arg(long)]
     record: bool,
     /// Print the result object instead of a table
@@ -168,6 +170,11 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
         }
         .into()),
     }
+}
+
+/// What has become of a record.
+fn recorded(outcome: Result<(), RecordError>) -> Result<(), Failure> {
+    outcome.map_err(|e| Failure::new(Exit::Host, anyhow::anyhow!("the record is not complete: {e}")))
 }
 
 /// The `mem:` port: an unlimited load of full-size ECT(1) and Not-ECT packets on the left.
@@ -327,10 +334,17 @@ impl Session {
         });
         let (server, outcome) = outcome?;
         info!("stopped");
-        let reports: Vec<DirectionReport> = sinks.into_iter().map(|s| s.finish(&metrics)).collect();
+        let (reports, records): (Vec<_>, Vec<_>) = sinks.into_iter().map(|s| s.finish(&metrics)).unzip();
         drop(server);
-        self.report(&reports, out.as_ref())?;
-        outcome
+        let reported = self.report(&reports, out.as_ref());
+        let recorded = records.into_iter().map(recorded);
+        // The gravest ends the process, the others are not passed over in silence.
+        let mut failures = [outcome, reported].into_iter().chain(recorded).filter_map(Result::err);
+        let first = failures.next();
+        for other in failures {
+            warn!("{other}");
+        }
+        first.map_or(Ok(()), Err)
     }
 
     /// Tells everyone what came of a reload.

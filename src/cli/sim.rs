@@ -86,7 +86,8 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
 
 impl WindowSink for Recorder {
     fn window(&mut self, window: &TelemetryWindow, in_force: &Knobs) {
-        self.take(window, in_force);
+        // The error is told by `finish`.
+        let _ = self.take(window, in_force);
     }
 }
 

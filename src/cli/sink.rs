@@ -10,6 +10,7 @@ use crate::metrics::{ControllerState, Metrics};
 use crate::port::PortCounters;
 use crate::report::{DirectionRecorder, DirectionReport};
 use crate::runtime::lane::{LaneReader, Report};
+use crate::telemetry::features::dataset::RecordError;
 use crate::time::{Instant, Span};
 use crate::wire::FrameKind;
 
@@ -45,7 +46,9 @@ impl Sink {
         while let Ok(report) = self.reader.reports.pop() {
             self.recorder.window(&report.window);
             if let Some((record, usual)) = &mut self.record {
-                record.take(&report.window, &report.knobs.unwrap_or(*usual));
+                if let Err(e) = record.take(&report.window, &report.knobs.unwrap_or(*usual)) {
+                    warn!("the record ends here, forwarding goes on: {e}");
+                }
             }
             metrics.update_window(direction, &report.window);
             self.tell_overload(&report);
@@ -120,14 +123,10 @@ impl Sink {
         }
     }
 
-    /// The report, once the forwarder has ended.
-    pub(super) fn finish(mut self, metrics: &Metrics) -> DirectionReport {
+    /// The report, once the forwarder has ended, and whether the record is complete.
+    pub(super) fn finish(mut self, metrics: &Metrics) -> (DirectionReport, Result<(), RecordError>) {
         self.drain(metrics);
-        if let Some((record, _)) = self.record.take()
-            && let Err(e) = record.finish()
-        {
-            warn!("the record is not complete: {e}");
-        }
+        let recorded = self.record.take().map_or(Ok(()), |(record, _)| record.finish());
         let mut report = self.recorder.finish();
         if let Some((_, c)) = self.latest.and_then(|r| r.control) {
             let (windows, fallback) = self.controlled;
@@ -142,6 +141,6 @@ impl Sink {
             report.result.controller.admission_us = admission;
             report.result.model_sha256 = monitor.model_sha256;
         }
-        report
+        (report, recorded)
     }
 }
