@@ -98,7 +98,7 @@ fn findings(config: &Config) -> Vec<Row> {
         privilege: false,
     };
     let netmap = super::netmap::findings(config).into_iter().map(|n| Row {
-        severity: if n.fails { "FAIL" } else { "ok" },
+        severity: n.severity.label(),
         subject: n.subject,
         message: n.message,
         privilege: n.privilege,
@@ -108,16 +108,10 @@ fn findings(config: &Config) -> Vec<Row> {
 
 #[cfg(target_os = "linux")]
 fn host(config: &Config) -> Vec<Row> {
-    use crate::runtime::preflight::Severity;
-
     target::preflight(config)
         .into_iter()
         .map(|f| Row {
-            severity: match f.severity {
-                Severity::Ok => "ok",
-                Severity::Warn => "warn",
-                Severity::Fail => "FAIL",
-            },
+            severity: f.severity.label(),
             subject: f.subject,
             message: f.message,
             privilege: f.privilege,

@@ -11,7 +11,7 @@ use crate::port::netmap::keep::Record;
 use crate::port::netmap::{NetmapOptions, NetmapPort, PairMode};
 use crate::runtime::bridge::FramePlan;
 use crate::runtime::keeper::{self, Lease};
-use crate::runtime::netmap_check::{self, Note};
+use crate::runtime::netmap_check::{self, Note, Wanted};
 
 /// The interface whose NIC rings a netmap port is.
 pub(super) fn interface(spec: &PortSpec) -> Option<String> {
@@ -27,7 +27,12 @@ pub(super) fn findings(config: &Config) -> Vec<Note> {
         return Vec::new();
     }
     let interfaces: Vec<String> = [&config.left, &config.right].into_iter().filter_map(interface).collect();
-    netmap_check::check(&interfaces, config.runtime.keeper.as_deref())
+    netmap_check::check(&Wanted {
+        ports: &[config.left.to_string(), config.right.to_string()],
+        interfaces: &interfaces,
+        emulated: config.runtime.netmap_emulated,
+        keeper: config.runtime.keeper.as_deref(),
+    })
 }
 
 /// A keeper that has nothing to lend is a mistake.

@@ -40,6 +40,7 @@ use crate::runtime::clock::{Clock, Monotonic, unix_seconds};
 use crate::runtime::forwarder::Forwarder;
 use crate::runtime::lane::{Lane, LaneReader};
 use crate::runtime::privileges::{Held, Privileges};
+use crate::runtime::severity::Severity;
 use crate::runtime::thread as packet_thread;
 use crate::telemetry::Direction;
 use crate::telemetry::features::dataset::RecordError;
@@ -127,12 +128,12 @@ pub(super) fn run(args: RunArgs) -> Result<(), Failure> {
     let log = logging::start(config.log);
     #[cfg(target_os = "linux")]
     for finding in target::preflight(&config) {
-        if finding.severity > crate::runtime::preflight::Severity::Ok {
+        if finding.severity > Severity::Ok {
             warn!("{}: {}", finding.subject, finding.message);
         }
     }
     super::netmap::refuse_idle_keeper(&config)?;
-    for note in super::netmap::findings(&config).into_iter().filter(|n| n.fails) {
+    for note in super::netmap::findings(&config).into_iter().filter(|n| n.severity > Severity::Ok) {
         warn!("{}: {}", note.subject, note.message);
     }
     let session = Session::new(args, config, log)?;

@@ -399,3 +399,10 @@ fn port_error(name: &str, error: Error) -> PortError {
         _ => PortError::Interface { port, reason: error.to_string() },
     }
 }
+
+/// Why ports cannot be opened on the interface, one end of a veth pair, because of the other end in this network namespace,
+/// with the command that mends it.
+pub fn unfit_far_end(interface: &str) -> Option<String> {
+    let unfit = NetDevice::open(interface).ok()?.check_far_end().err()?;
+    matches!(unfit, Error::Offload { .. }).then(|| unfit.to_string())
+}

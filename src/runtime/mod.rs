@@ -11,4 +11,5 @@ pub mod netmap_check;
 #[cfg(target_os = "linux")]
 pub mod preflight;
 pub mod privileges;
+pub mod severity;
 pub mod thread;

@@ -7,10 +7,11 @@ use core::fmt;
 use std::net::IpAddr;
 use std::thread;
 
-use l4sd_host::{Capability, Features, Interface, Offload};
+use l4sd_host::{Capability, Features, Interface, Offload, XdpSupport};
 use serde::Serialize;
 
-use crate::port::{netmap, packet};
+pub use super::severity::Severity;
+use crate::port::{netmap, packet, xdp};
 
 /// Kinds of interface that stand for others; frames are better taken from the interface below.
 const PSEUDO: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "macvtap", "ipvlan", "ipvtap"];
@@ -67,28 +68,6 @@ pub struct Scheduling {
     pub busy_poll: bool,
 }
 
-/// How bad a finding is.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Forwarding works, but something will be slower or different from what one may expect.
-    Warn,
-    /// Forwarding will fail or damage traffic.
-    Fail,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "FAIL",
-        })
-    }
-}
-
 /// One thing that was looked at.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Finding {
@@ -121,6 +100,11 @@ pub struct InterfaceFacts {
     pub default_route: bool,
     /// Whether netmap, if it is asked for the interface, emulates.
     pub netmap_emulates: bool,
+    /// What its driver can do for XDP, if the kernel tells.
+    pub xdp: Option<XdpSupport>,
+    /// Why XDP cannot work with the other end of a veth pair, with what mends it. Nothing is known of one that is in
+    /// another network namespace.
+    pub far_end: Option<String>,
 }
 
 /// What is known about the host and the process.
@@ -170,6 +154,8 @@ impl InterfaceFacts {
             addresses: l4sd_host::addresses(interface.index).unwrap_or_default(),
             default_route: l4sd_host::carries_default_route(interface.index).unwrap_or(false),
             netmap_emulates: netmap::emulates(name),
+            xdp: l4sd_host::xdp_support(interface.index).unwrap_or(None),
+            far_end: xdp::unfit_far_end(name),
             interface: Some(interface),
         }
     }
@@ -186,7 +172,7 @@ pub fn judge(ports: &[PortUnderTest], scheduling: Scheduling, facts: &Facts) -> 
     for (port, about) in ports.iter().zip(&facts.interfaces) {
         let mut found = Findings::about(&port.interface);
         judge_interface(port, about, &mut found);
-        all.extend(found.or_ok(|| describe(about)));
+        all.extend(found.or_ok(|| describe(port, about)));
     }
     let mut host = Findings::about("host");
     judge_pair(ports, facts, &mut host);
@@ -235,9 +221,14 @@ impl Findings {
     }
 }
 
-fn describe(about: &InterfaceFacts) -> String {
+fn describe(port: &PortUnderTest, about: &InterfaceFacts) -> String {
     let mtu = about.interface.as_ref().map_or(0, |i| i.mtu);
-    format!("up, Ethernet, MTU {mtu}, no harmful offload is on")
+    let mode = match about.xdp.filter(|_| port.kind == PortKind::Xdp) {
+        Some(XdpSupport { zero_copy: true, .. }) => ", native XDP with zero-copy",
+        Some(_) => ", native XDP, frames are copied (its driver has no zero-copy)",
+        None => "",
+    };
+    format!("up, Ethernet, MTU {mtu}, no harmful offload is on{mode}")
 }
 
 fn judge_interface(port: &PortUnderTest, about: &InterfaceFacts, found: &mut Findings) {
@@ -270,6 +261,16 @@ fn judge_interface(port: &PortUnderTest, about: &InterfaceFacts, found: &mut Fin
         ));
     }
     judge_offloads(port, interface, about, found);
+    if let Some(unfit) = about.far_end.as_ref().filter(|_| port.kind == PortKind::Xdp) {
+        found.fail(format!("the other end of this veth pair: {unfit}"));
+    }
+    if port.kind == PortKind::Xdp && about.xdp.is_some_and(|xdp| !xdp.native) {
+        found.warn(
+            "its driver has no XDP of its own, so the kernel's generic mode copies every frame once more: use a NIC whose \
+             driver has it, or a packet: port"
+                .to_owned(),
+        );
+    }
     if about.default_route {
         found.warn(format!(
             "carries the default route, and the host's own traffic stops while l4sd has the interface: use another one, or first `ip route delete default dev {name}`"
@@ -393,6 +394,8 @@ mod tests {
             addresses: Vec::new(),
             default_route: false,
             netmap_emulates: false,
+            xdp: Some(XdpSupport { native: true, zero_copy: false }),
+            far_end: None,
         }
     }
 
@@ -449,6 +452,27 @@ mod tests {
             let subjects: Vec<_> = findings.iter().map(|f| f.subject.as_str()).collect();
             assert_eq!(subjects, ["eth0", "eth1", "host"]);
         }
+    }
+
+    #[test]
+    fn an_xdp_port_says_in_which_mode_it_will_run() {
+        let generic = |f: &mut Facts| f.interfaces[0].xdp = Some(XdpSupport::default());
+        expect(&xdp_ports(), generic, Severity::Warn, "eth0", "generic mode");
+        let far = |f: &mut Facts| f.interfaces[0].far_end = Some("'eth9': `ethtool`".to_owned());
+        expect(&xdp_ports(), far, Severity::Fail, "eth0", "other end of this veth pair: 'eth9'");
+        let said = |ports: [PortUnderTest; 2], xdp| {
+            let mut facts = good();
+            facts.interfaces[1].xdp = xdp;
+            judge(&ports, FIFO, &facts).remove(1).message
+        };
+        let zero_copy = Some(XdpSupport { native: true, zero_copy: true });
+        assert!(said(xdp_ports(), zero_copy).ends_with("native XDP with zero-copy"));
+        assert!(
+            said(xdp_ports(), Some(XdpSupport { native: true, zero_copy: false }))
+                .contains("frames are copied")
+        );
+        assert!(!said(xdp_ports(), None).contains("XDP"), "an older kernel does not tell");
+        assert!(!said(packet_ports(), zero_copy).contains("XDP"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use l4sd::port::netmap::{NetmapOptions, NetmapPort};
 use l4sd::port::{PortError, PortPair, Side};
+use l4sd::runtime::netmap_check::{self, Wanted};
+use l4sd::runtime::severity::Severity;
 use l4sd::time::{Instant, Span};
 use l4sd_netmap::model::{Line, Model, NicConfig, Outside, TxMode};
 use l4sd_netmap::{AdapterMode, Options};
@@ -275,4 +277,48 @@ fn what_cannot_be_opened_says_why_in_one_line_and_leaves_nothing_behind() {
     let (_em0, _em1) = (many.nic("em0", rings), many.nic("em1", rings));
     let one = refusal(&many, ["netmap:em0-1", "netmap:em1"], small(0)).to_string();
     assert!(one.contains("one of 4 rings"), "{one}");
+}
+
+/// `check` fails exactly where opening refuses, and in the same words: NICs with and without netmap's support in each mode of
+/// the system, emulation allowed and not.
+#[test]
+fn check_says_native_or_emulated_and_fails_where_opening_refuses() {
+    let model = Model::default();
+    let config = |native| NicConfig { native, ..NicConfig::default() };
+    let _outside = [model.nic("em0", config(true)), model.nic("em1", config(false))];
+    let ports = ["netmap:em0", "netmap:em1"].map(str::to_owned);
+    let mut seen = Vec::new();
+    for mode in [AdapterMode::Best, AdapterMode::Native, AdapterMode::Emulated] {
+        model.system(|s| s.adapter_mode = mode);
+        for emulated in [false, true] {
+            let wanted = Wanted { ports: &ports, interfaces: &[], emulated, keeper: None };
+            let notes = netmap_check::adapters(&model.netmap(), &wanted);
+            let failed = notes.iter().find(|n| n.severity == Severity::Fail);
+            let opened = NetmapPort::open(&model.netmap(), NAMES, NetmapOptions { held: 0, emulated });
+            let refused = opened.err().map(|e| e.to_string());
+            assert_eq!(
+                failed.map(|n| format!("{}: {}", n.subject, n.message)),
+                refused,
+                "{mode:?} {emulated}"
+            );
+            seen.push(notes.iter().map(|n| n.severity.label()).collect::<Vec<_>>().join(" "));
+            let [em0, em1] = &notes[..] else { panic!("a note for each port: {notes:?}") };
+            assert_eq!(em0.message.starts_with("native"), mode != AdapterMode::Emulated, "{em0:?}");
+            assert_eq!(em1.message.contains("emulated by netmap"), mode != AdapterMode::Native, "{em1:?}");
+            let fix = em1.message.contains("netmap_emulated = true");
+            assert_eq!(fix, !emulated, "{em1:?}");
+        }
+    }
+    // In the order above: without and with `netmap_emulated`.
+    assert_eq!(seen, ["ok FAIL", "ok warn", "ok FAIL", "ok FAIL", "FAIL FAIL", "warn warn"]);
+    // Ports without a driver, and those that a keeper has opened as it was told to.
+    let ports = ["vale0:1", "netmap:em1"].map(str::to_owned);
+    let keeper = Some(std::path::Path::new("/run/k"));
+    let notes = netmap_check::adapters(
+        &model.netmap(),
+        &Wanted { ports: &ports, interfaces: &[], emulated: false, keeper },
+    );
+    let [vale, em1] = &notes[..] else { panic!("{notes:?}") };
+    assert!(vale.severity == Severity::Ok && vale.message.contains("netmap's own"), "{vale:?}");
+    assert_eq!(em1.severity, Severity::Warn);
 }

@@ -104,6 +104,11 @@ impl NetDevice {
     /// whoever made it turns them off (`ethtool -K PEER tx off tso off gso off txvlan off`).
     pub fn check_offloads(&self) -> Result<(), Error> {
         self.refuse(&HIDING_FEATURES)?;
+        self.check_far_end()
+    }
+
+    /// The second half of [`NetDevice::check_offloads`].
+    pub fn check_far_end(&self) -> Result<(), Error> {
         match self.veth_peer()? {
             Some(peer) => peer.refuse(&FAR_END_FEATURES),
             None => Ok(()),

@@ -23,6 +23,8 @@ mod ethtool;
 mod interface;
 #[cfg(target_os = "linux")]
 mod netlink;
+#[cfg(target_os = "linux")]
+mod xdp;
 
 pub use driver::driver_has_netmap;
 pub use error::{Error, Result};
@@ -44,3 +46,5 @@ pub use interface::{Interface, addresses, carries_default_route, interface};
 pub use process::{Capability, has_capability, rt_runtime_us, set_precise_timers};
 #[cfg(target_os = "linux")]
 pub use user::forbid_new_privileges;
+#[cfg(target_os = "linux")]
+pub use xdp::{XdpSupport, xdp_support};

@@ -118,6 +118,9 @@ pub trait Kernel: fmt::Debug + Send + Sync {
 
     /// The system's adapter mode, if it can be asked.
     fn adapter_mode(&self) -> Option<AdapterMode>;
+
+    /// Whether the driver of `interface` has netmap's support built in; `None` if it cannot be told.
+    fn driver_has_netmap(&self, interface: &str) -> Option<bool>;
 }
 
 /// The operating system's netmap.
@@ -223,6 +226,10 @@ impl Kernel for RealKernel {
             2 => Some(AdapterMode::Emulated),
             _ => None,
         }
+    }
+
+    fn driver_has_netmap(&self, interface: &str) -> Option<bool> {
+        l4sd_host::driver_has_netmap(interface)
     }
 }
 

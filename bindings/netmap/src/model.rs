@@ -363,4 +363,8 @@ impl Kernel for Model {
     fn adapter_mode(&self) -> Option<AdapterMode> {
         Some(self.lock().system.adapter_mode)
     }
+
+    fn driver_has_netmap(&self, interface: &str) -> Option<bool> {
+        self.lock().driver_has_netmap(interface)
+    }
 }

@@ -84,6 +84,12 @@ impl Netmap {
         self.kernel.adapter_mode()
     }
 
+    /// Whether the driver of `interface` has netmap's support built in; `None` if it cannot be told. One that has it is
+    /// emulated all the same under [`AdapterMode::Emulated`].
+    pub fn driver_has_netmap(&self, interface: &str) -> Option<bool> {
+        self.kernel.driver_has_netmap(interface)
+    }
+
     /// Opens, registers and maps a port.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! Either the pair opens its ports and they leave netmap mode with it, or it borrows them from a keeper
 //! ([`keep`]) that outlives it.
 
+pub mod adapter;
 mod half;
 pub mod keep;
 mod open;
@@ -23,7 +24,8 @@ use self::open::port_error;
 use super::{Census, Originate, PortCounters, PortError, PortPair, Side};
 use crate::time::{Instant, Span};
 
-pub use open::{NetmapOptions, PairMode, emulates};
+pub use adapter::emulates;
+pub use open::{NetmapOptions, PairMode};
 
 /// How often a running interface is looked at.
 const LINK_CHECK: Span = Span::from_millis(100);

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use l4sd_host::Link;
 use l4sd_netmap::{
-    AdapterMode, Buffer, Error, KILLED, Kernel, Netmap, Options, Port, PortName, RealKernel, Rings, RxRing,
-    TxRing,
+    AdapterMode, Buffer, Error, KILLED, Netmap, Options, Port, PortName, Rings, RxRing, TxRing,
 };
 
+use super::adapter;
 use crate::port::PortError;
 
 /// Ethernet header and two VLAN tags.
@@ -107,10 +107,8 @@ impl Opened {
 /// Opens both ports, in one memory if they can share it.
 pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: NetmapOptions) -> Result<Opened, PortError> {
     let parsed = [parse(names[0])?, parse(names[1])?];
-    let adapters = netmap.adapter_mode();
     for (name, spec) in parsed.iter().zip(names) {
-        let native = name.interface().and_then(l4sd_host::driver_has_netmap);
-        refuse_emulation(name, spec, adapters, native, options.emulated)?;
+        adapter::refuse(spec, &adapter::service(netmap, name), options.emulated)?;
     }
     let asked = options.held + BATCHES;
     let wish = Options { extra_buffers: asked, exclusive: true, slots: SLOTS, mem_id: None };
@@ -143,7 +141,7 @@ pub(super) fn open(netmap: &Netmap, names: [&str; 2], options: NetmapOptions) ->
         shared,
         extra: [first, second],
         asked: if shared { asked } else { 2 * asked },
-        adapters,
+        adapters: netmap.adapter_mode(),
     };
     match prepare(&mut opened, options) {
         Ok(()) => Ok(opened),
@@ -285,65 +283,6 @@ fn wait_link(link: &Link, spec: &str) -> Result<(), PortError> {
     Err(PortError::Interface { port: spec.to_owned(), reason })
 }
 
-/// Emulation works on any interface, at a fraction of the speed, and has crashed kernels: nobody gets it unasked.
-fn refuse_emulation(
-    name: &PortName,
-    spec: &str,
-    adapters: Option<AdapterMode>,
-    native: Option<bool>,
-    allowed: bool,
-) -> Result<(), PortError> {
-    let Some(interface) = name.interface().filter(|_| !allowed) else { return Ok(()) };
-    let why = match (adapters, pseudo(interface), native) {
-        (Some(AdapterMode::Emulated), ..) => {
-            "dev.netmap.admode is 2; set it to 0 for native drivers".to_owned()
-        }
-        (Some(AdapterMode::Native), ..) => return Ok(()),
-        (_, Some(kind), _) => format!("it is a {kind}; name the interface below it"),
-        (_, None, Some(false)) => {
-            "its driver has no netmap support; on Linux load the driver that was built with netmap".to_owned()
-        }
-        (_, None, _) => return Ok(()),
-    };
-    let reason = format!(
-        "would be emulated by netmap, far slower than a native port: {why}, or put `netmap_emulated = true` under [runtime]"
-    );
-    Err(PortError::Interface { port: spec.to_owned(), reason })
-}
-
-/// Whether netmap, asked for `interface` now, would emulate. False where that cannot be told.
-pub fn emulates(interface: &str) -> bool {
-    match RealKernel.adapter_mode() {
-        Some(AdapterMode::Native) => false,
-        Some(AdapterMode::Emulated) => true,
-        Some(AdapterMode::Best) | None => l4sd_host::driver_has_netmap(interface) == Some(false),
-    }
-}
-
-/// What kind of pseudo-interface it is, if it is one that no driver of netmap serves.
-#[cfg(target_os = "linux")]
-fn pseudo(interface: &str) -> Option<String> {
-    const KINDS: [&str; 8] = ["vlan", "bridge", "bond", "team", "macvlan", "ipvlan", "tun", "dummy"];
-    let kind = l4sd_host::interface(interface).ok()??.kind?;
-    KINDS.contains(&&*kind).then_some(kind)
-}
-
-/// As above, by the names that FreeBSD gives.
-#[cfg(not(target_os = "linux"))]
-fn pseudo(interface: &str) -> Option<String> {
-    bsd_pseudo(interface).map(str::to_owned)
-}
-
-#[cfg(any(test, not(target_os = "linux")))]
-fn bsd_pseudo(interface: &str) -> Option<&'static str> {
-    const STEMS: [&str; 9] = ["lagg", "vlan", "bridge", "tap", "tun", "epair", "vxlan", "gif", "wlan"];
-    if interface.contains('.') {
-        return Some("vlan");
-    }
-    let stem = interface.trim_end_matches(|c: char| c.is_ascii_digit());
-    STEMS.into_iter().find(|kind| stem == *kind || (*kind == "epair" && interface.starts_with("epair")))
-}
-
 fn host_error(spec: &str, error: &l4sd_host::Error) -> PortError {
     let port = spec.to_owned();
     match error {
@@ -395,46 +334,5 @@ mod tests {
             "netmap:em0: a MTU of 9000 does not fit netmap's buffers of 2048 bytes: `sysctl dev.netmap.buf_size=9216` \
              (Linux: /sys/module/netmap/parameters/buf_size) while no netmap port is open, or `ifconfig em0 mtu 2026`"
         );
-    }
-
-    #[test]
-    fn pseudo_interfaces_of_freebsd_are_known_by_name() {
-        for (name, kind) in [
-            ("lagg0", Some("lagg")),
-            ("vlan100", Some("vlan")),
-            ("em0.100", Some("vlan")),
-            ("epair0a", Some("epair")),
-            ("bridge0", Some("bridge")),
-            ("em0", None),
-            ("vtnet1", None),
-            ("ix0", None),
-        ] {
-            assert_eq!(bsd_pseudo(name), kind, "{name}");
-        }
-    }
-
-    #[test]
-    fn emulation_is_refused_unless_it_is_allowed() {
-        use AdapterMode::{Best, Emulated, Native};
-        let refused = |adapters, native, allowed| {
-            let name = "netmap:em0".parse().unwrap();
-            refuse_emulation(&name, "netmap:em0", Some(adapters), native, allowed)
-                .err()
-                .map(|e| e.to_string())
-        };
-        let message = refused(Emulated, Some(true), false).unwrap();
-        assert!(message.contains("netmap_emulated = true") && message.contains("admode is 2"), "{message}");
-        let message = refused(Best, Some(false), false).unwrap();
-        assert!(message.contains("netmap_emulated = true") && message.contains("driver"), "{message}");
-        for native in [Some(false), Some(true), None] {
-            assert_eq!(refused(Emulated, native, true), None);
-            assert_eq!(refused(Best, native, true), None);
-            // The kernel refuses by itself.
-            assert_eq!(refused(Native, native, false), None);
-        }
-        assert_eq!(refused(Best, Some(true), false), None);
-        assert_eq!(refused(Best, None, false), None);
-        let vale = "vale0:1".parse().unwrap();
-        assert!(refuse_emulation(&vale, "vale0:1", Some(Emulated), None, false).is_ok());
     }
 }

@@ -101,6 +101,13 @@ impl State {
         self.adapters.iter().position(|adapter| adapter.name == name)
     }
 
+    pub(super) fn driver_has_netmap(&self, name: &str) -> Option<bool> {
+        match self.adapters[self.find(name)?].kind {
+            Kind::Nic { native } => Some(native),
+            _ => None,
+        }
+    }
+
     pub(super) fn audit(&self, mem_id: u16) -> Audit {
         let memory = self.memories.iter().find(|memory| memory.id == mem_id).expect("no such region");
         Audit {
