@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -66,4 +66,127 @@ fn a_record_that_cannot_be_written_ends_alone_and_the_exit_code_says_so() {
     assert_eq!(run["direction"], "left_to_right");
     let utilization = run["link"]["utilization"].as_f64().unwrap();
     assert!(utilization > 0.9, "{run}");
+}
+
+/// Tables and JSON that cannot be written are no crash, and a run's files are there all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_that_is_full_is_69_and_one_that_is_closed_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let scenario = scenario(dir.path());
+    let run = [&["run"], &MEM[..], &["--duration", "200ms", "--out", out.to_str().unwrap()]].concat();
+    let sim = ["sim", &*scenario, "--policy", "dualpi2", "--out", out.to_str().unwrap()];
+    let check = [&["check"], &MEM[..]].concat();
+    for arguments in [&run[..], &sim, &check, &["model", "show"]] {
+        let to = |out: Stdio| Command::new(L4SD).args(arguments).stdout(out).output().unwrap();
+        let full = to(fs::File::options().write(true).open("/dev/full").unwrap().into());
+        refused(&full, 69, &["standard output", "No space left"]);
+        if arguments[0] == "run" {
+            fs::remove_file(out.join("results.json")).unwrap();
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = to(writer.into());
+        assert_eq!(closed.status.code(), Some(0), "{arguments:?}: {}", said(&closed));
+    }
+}
+
+/// A log that nobody reads any more ends neither the forwarding nor the report.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    for (name, log) in [("closed", Stdio::from(writer)), ("full", full.into())] {
+        let out = dir.path().join(name);
+        let mut run = Command::new(L4SD);
+        run.arg("run").args(MEM).args(["--duration", "300ms", "--out"]).arg(&out).env("L4SD_LOG", "debug");
+        let output = run.stderr(log).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}");
+        assert!(out.join("results.json").exists(), "{name}");
+        // And the error of another verb has its code.
+        let (_, writer) = std::io::pipe().unwrap();
+        let status = Command::new(L4SD).args(["sim", "no-such.toml"]).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(78));
+    }
+}
+
+/// A second of one flow.
+fn scenario(dir: &Path) -> String {
+    let file = dir.join("short.toml");
+    let text = "name = \"short\"\nduration = \"1s\"\nwarmup = \"100ms\"\n[link]\nrate = \"10Mbit\"\n[[flow]]\n\
+                cc = \"cubic\"\nrtt = \"20ms\"\n";
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn files_that_are_none_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (folder, empty, text) = (path(""), path("empty"), path("text"));
+    fs::write(&empty, "").unwrap();
+    fs::write(&text, "some words\n").unwrap();
+    let scenario = scenario(dir.path());
+    let ports = ["--left", "mem:", "--right", "mem:", "--rate", "40Mbit", "--metrics=off"];
+    let policy = |verb: &str, policy: &str| {
+        let policy = ["--policy", policy];
+        match verb {
+            "sim" => l4sd(verb, &[&[&*scenario][..], &policy, &["--out", &path("out")]].concat()),
+            _ => l4sd(verb, &[&ports[..], &policy].concat()),
+        }
+    };
+    for verb in ["run", "check", "sim"] {
+        for (file, what) in
+            [("missing", "check the path"), (&*folder, "check the path"), (&text, "not an ONNX file")]
+        {
+            refused(&policy(verb, &format!("model:{file}")), 65, &[file, what]);
+        }
+        for file in ["missing", &folder, &empty, &text] {
+            refused(&policy(verb, &format!("replay:{file}")), 65, &[file, "header at_s,target_ms,gain"]);
+        }
+        for file in ["missing", &folder] {
+            refused(&policy(verb, &format!("dualpi2-rules:{file}")), 65, &[file, "check the path"]);
+        }
+    }
+    refused(&policy("sim", "lookahead:arm=held:draft=missing"), 65, &["missing", "check the path"]);
+    for file in ["missing", &folder] {
+        refused(&l4sd("model", &["adapt", file]), 65, &[file, "check the path"]);
+    }
+    for file in [&empty, &text] {
+        refused(&l4sd("model", &["adapt", file]), 65, &[file, "not a record", "run --record"]);
+    }
+    refused(&l4sd("sim", &[&text]), 78, &[&text, ":1:", "docs/scenario.md"]);
+    // A folder that cannot be made is told before anything is simulated: nothing is printed.
+    let output = l4sd("sim", &[&scenario, "--policy", "dualpi2", "--out", &text]);
+    refused(&output, 69, &[&text, "--out"]);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn check_refuses_the_user_that_run_would_refuse_and_asks_no_privilege_for_no_interface() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("l4sd.toml");
+    fs::write(&file, "[runtime]\nuser = \"l4sd-no-such-user\"\n").unwrap();
+    let with = ["-c", file.to_str().unwrap()];
+    refused(&l4sd("check", &[&with[..], &MEM].concat()), 78, &["l4sd-no-such-user"]);
+    // The generator touches no interface: an ordinary user needs nothing for it.
+    let checked = l4sd("check", &MEM);
+    assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
+}
+
+#[test]
+fn an_address_or_a_process_that_is_taken_is_69() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = format!("--metrics={}", taken.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut arguments = MEM.to_vec();
+    *arguments.last_mut().unwrap() = &metrics;
+    arguments.extend(["--duration", "1s", "--out", out.to_str().unwrap()]);
+    refused(&l4sd("run", &arguments), 69, &["in use", "--metrics"]);
+    refused(&l4sd("reload", &["--pid", "2147483647"]), 69, &["2147483647", "is l4sd running"]);
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::eval::{EvalArgs, refused, write};
 use super::exit::{Exit, Failure};
+use super::print;
 use crate::config::Policy;
 use crate::control::model::{ModelFile, shipped};
 use crate::eval::EvalPlan;
@@ -49,7 +50,7 @@ pub(super) fn audit(args: &EvalArgs) -> Result<(), Failure> {
     let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     std::fs::create_dir_all(&args.out)
         .map_err(|source| ReportError::Write { path: args.out.clone(), source })?;
-    eprintln!("l4sd: {} links, {} seeds, model {}", cells.len(), args.seeds, model.sha256);
+    print::note(&format!("l4sd: {} links, {} seeds, model {}", cells.len(), args.seeds, model.sha256));
     let outcome =
         audit::audit(&cells, &ModelSubject(which.clone()), args.seeds, jobs).map_err(|e| match e {
             AuditError::Sim(SimError::Model(e)) => e.into(),
@@ -63,9 +64,9 @@ pub(super) fn audit(args: &EvalArgs) -> Result<(), Failure> {
     write(&args.out, "audit.json", json.as_bytes())?;
     write(&args.out, "audit.csv", outcome.csv().as_bytes())?;
     if args.json {
-        print!("{json}");
+        print::text(&json)?;
     } else {
-        print!("{}", outcome.text());
+        print::text(&outcome.text())?;
     }
     match outcome.failed() {
         0 => Ok(()),

@@ -8,10 +8,12 @@ use serde::Serialize;
 use super::controller::{Source, left_out};
 use super::exit::{Exit, Failure};
 #[cfg(target_os = "linux")]
+use super::print;
 use super::target;
 use super::target::Target;
 use crate::config::Config;
 use crate::control::model::{Fault, ModelError, ModelFile, Session};
+use crate::runtime::privileges::Privileges;
 
 /// Arguments of `l4sd check`.
 #[derive(Debug, Args)]
@@ -37,6 +39,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let config = args.target.config()?;
     let source = Source::of(&config)?;
     super::netmap::refuse_idle_keeper(&config)?;
+    Privileges::look_up(config.runtime.user.as_deref())?;
     let mut rows = findings(&config);
     if let Some(source) = &source
         && let Source::Model(file, path, _) = source
@@ -46,11 +49,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
     if args.json {
         let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
-        println!("{json}");
+        print::line(&json)?;
     } else {
         let width = rows.iter().map(|r| r.subject.len()).max().unwrap_or(0);
         for r in &rows {
-            println!("{:<4}  {:<width$}  {}", r.severity, r.subject, r.message);
+            print::line(&format!("{:<4}  {:<width$}  {}", r.severity, r.subject, r.message))?;
         }
     }
     let failed: Vec<&Row> = rows.iter().filter(|r| r.severity == "FAIL").collect();

@@ -10,6 +10,7 @@ use super::audit::AuditArgs;
 use super::exit::{Exit, Failure};
 use super::oracle::OracleArgs;
 use super::policies;
+use super::print;
 use crate::config::Policy;
 use crate::control::guard::GuardParams;
 use crate::eval::plan::{self, Draws, PlanError};
@@ -91,7 +92,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     let mut log = RecordLog::open(&args.out, &plan.header, args.fresh).map_err(failure)?;
     let found = units.iter().filter(|u| log.has(u)).count();
     if found > 0 {
-        eprintln!("l4sd: {found} of {} runs are in {} already", units.len(), args.out.display());
+        print::note(&format!("l4sd: {found} of {} runs are in {} already", units.len(), args.out.display()));
     }
     let progress = Progress::stderr(found, units.len());
     let records =
@@ -106,9 +107,9 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Failure> {
     write(&args.out, "table.md", tables::markdown(design, &judgement).as_bytes())?;
     write(&args.out, "cells.csv", file::cells_csv(&judgement.cells).as_bytes())?;
     if args.json {
-        print!("{results}");
+        print::text(&results)?;
     } else {
-        print!("{}", tables::text(design, &judgement));
+        print::text(&tables::text(design, &judgement))?;
     }
     for picture in plots::draw(design, &records, &judgement)? {
         write(&args.out, &format!("{}.svg", picture.name), picture.svg.as_bytes())?;

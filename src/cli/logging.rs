@@ -35,7 +35,9 @@ pub(super) fn start(config: LogConfig) -> LogControl {
         .with_env_filter(filter(config.level))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        // A log that nobody reads any more must not end what it is about.
+        .log_internal_errors(false);
     // A second start, in a test, keeps the first; then there is nothing to change either.
     macro_rules! start {
         ($builder:expr) => {{

@@ -15,6 +15,7 @@ mod netmap;
 mod oracle;
 mod pidfile;
 mod policies;
+mod print;
 mod record;
 mod reload;
 mod run;
@@ -83,7 +84,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            eprintln!("l4sd: {failure}");
+            print::note(&format!("l4sd: {failure}"));
             failure.exit.into()
         }
     }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
+use super::print;
 use crate::control::context::{self, Profiles};
 use crate::control::model::{EncoderFile, ModelFile, Session, shipped};
 use crate::runtime::clock::{Clock, Monotonic};
@@ -112,11 +113,10 @@ pub(super) fn model(args: &ModelArgs) -> Result<(), Failure> {
     let shown = shown(&model, args, checked, schema.width());
     if args.json {
         let json = serde_json::to_string_pretty(&shown).map_err(|e| Failure::new(Exit::Internal, e))?;
-        println!("{json}");
+        print::line(&json)
     } else {
-        print!("{}", text(&shown));
+        print::text(&text(&shown))
     }
-    Ok(())
 }
 
 /// Writes the demonstrations of some links.
@@ -128,16 +128,15 @@ fn adapt(args: &AdaptArgs) -> Result<(), Failure> {
         let profile = context::record::profile(path, &name, &schema)?;
         let returns: Vec<String> =
             profile.demonstrations.iter().map(|d| format!("{:.2}", context::value(d))).collect();
-        println!(
+        print::line(&format!(
             "{name}: {:.3} Mbit/s, demonstrations with returns {}",
             profile.rate_mbps,
             returns.join(", ")
-        );
+        ))?;
         profiles.push(profile);
     }
     Profiles::new(profiles, &schema).write(&args.out)?;
-    println!("wrote {}; [control] context = \"{}\"", args.out.display(), args.out.display());
-    Ok(())
+    print::line(&format!("wrote {}; [control] context = \"{}\"", args.out.display(), args.out.display()))
 }
 
 /// Decisions that are timed.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::eval::{EvalArgs, failure, refused, write};
 use super::exit::{Exit, Failure};
+use super::print;
 use crate::eval::oracle::{self, OraclePlan};
 use crate::eval::plan::{self, Draws};
 use crate::eval::runner::RunError;
@@ -37,7 +38,7 @@ pub(super) fn oracle(args: &EvalArgs) -> Result<(), Failure> {
     let mut log = RecordLog::open_file(&args.out, oracle::FILE, &plan.header, args.fresh).map_err(failure)?;
     let found = units.iter().filter(|u| log.has(u)).count();
     if found > 0 {
-        eprintln!("l4sd: {found} of {} links are in {} already", units.len(), args.out.display());
+        print::note(&format!("l4sd: {found} of {} links are in {} already", units.len(), args.out.display()));
     }
     let until = args.search.budget_s.map(|seconds| Instant::ZERO + Span::from_secs(seconds));
     let in_time = || until.is_none_or(|until| clock.now() < until);
@@ -49,12 +50,12 @@ pub(super) fn oracle(args: &EvalArgs) -> Result<(), Failure> {
     drop(progress);
     let fresh = records.len() - found;
     let runs: u64 = records.iter().map(|r| u64::from(r.runs)).sum();
-    eprintln!(
+    print::note(&format!(
         "l4sd: {} of {} links searched, {fresh} of them now; {runs} runs in all; {:.0} s",
         records.len(),
         units.len(),
         clock.now().since(Instant::ZERO).as_secs_f64()
-    );
+    ));
     if records.is_empty() {
         return Ok(());
     }
@@ -63,9 +64,9 @@ pub(super) fn oracle(args: &EvalArgs) -> Result<(), Failure> {
     write(&args.out, "table.md", tables::markdown(&design, &judgement).as_bytes())?;
     write(&args.out, "cells.csv", file::cells_csv(&judgement.cells).as_bytes())?;
     if args.json {
-        print!("{results}");
+        print::text(&results)?;
     } else {
-        print!("{}", tables::text(&design, &judgement));
+        print::text(&tables::text(&design, &judgement))?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 /// Why there is no such file, or nobody behind it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PidError {
-    #[error("{}: cannot write the process number: {source}; check [runtime] pidfile", path.display())]
+    #[error("{}: cannot write the process number: {source}; check --pidfile, or [runtime] pidfile", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("{}: process {pid} holds it; stop that one first, or give this one another pidfile", path.display())]
     Held { path: PathBuf, pid: String },

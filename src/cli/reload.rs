@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::pidfile::{self, PidError};
+use super::print;
 use crate::config::Settings;
 use crate::runtime::clock::{Clock, Monotonic};
 use crate::time::Span;
@@ -44,7 +45,7 @@ impl From<PidError> for Failure {
 /// Runs the verb.
 pub(super) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     if let Some(pid) = args.pid {
-        return hang_up(pid).map(|()| unheard(pid));
+        return hang_up(pid).and_then(|()| unheard(pid));
     }
     let path = match (&args.config, &args.pidfile) {
         (_, Some(path)) => path.clone(),
@@ -63,8 +64,7 @@ pub(super) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let before = pidfile::answer(&path);
     hang_up(pid)?;
     let Some(before) = before else {
-        unheard(pid);
-        return Ok(());
+        return unheard(pid);
     };
     let clock = Monotonic::start();
     let deadline = clock.now() + PATIENCE;
@@ -73,8 +73,7 @@ pub(super) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
         match pidfile::answer(&path) {
             Some(answer) if answer.number > before.number => {
                 if answer.ok {
-                    println!("{}", answer.message);
-                    return Ok(());
+                    return print::line(&answer.message);
                 }
                 return Err(Failure::new(Exit::Config, anyhow::anyhow!(answer.message)));
             }
@@ -85,15 +84,19 @@ pub(super) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     Err(Failure::new(Exit::Host, error))
 }
 
-fn unheard(pid: i32) {
-    println!("process {pid} was told to reload; its log says what came of it");
+fn unheard(pid: i32) -> Result<(), Failure> {
+    print::line(&format!("process {pid} was told to reload; its log says what came of it"))
 }
 
 fn hang_up(pid: i32) -> Result<(), Failure> {
     l4sd_host::hang_up(pid).map_err(|e| {
         let privilege = e.errno().map(io::Error::from_raw_os_error).map(|e| e.kind())
             == Some(io::ErrorKind::PermissionDenied);
-        let exit = if privilege { Exit::Privilege } else { Exit::Host };
-        Failure::new(exit, anyhow::anyhow!("process {pid}: {e}"))
+        let (exit, fix) = if privilege {
+            (Exit::Privilege, "ask as root, or as the user that it runs as")
+        } else {
+            (Exit::Host, "is l4sd running under this number?")
+        };
+        Failure::new(exit, anyhow::anyhow!("process {pid}: {e}; {fix}"))
     })
 }

@@ -19,6 +19,7 @@ use super::exit::{Exit, Failure};
 use super::live::{Live, Outcome};
 use super::logging::{self, LogControl};
 use super::pidfile::{Answer, PidFile};
+use super::print;
 use super::record::Recorder;
 use super::sink::Sink;
 #[cfg(target_os = "linux")]
@@ -476,17 +477,17 @@ impl Session {
                 warn!(direction = %r.result.direction, "the account does not close: {error}");
             }
         }
-        if self.args.json {
-            println!("{}", ResultFile::new(reports.iter().map(|r| r.result.clone()).collect()).to_json());
-        } else {
-            print!("{}", report::text(reports));
-        }
+        // Whoever reads the table may be gone; the files are there all the same.
         if let Some(Out { path, folder }) = out {
             let put = |name: &str, bytes: &[u8]| folder.create(name)?.write_all(bytes);
             let written = report::put_all(path, reports, put)?;
             info!(folder = %path.display(), files = written.len(), "report written");
         }
-        Ok(())
+        if self.args.json {
+            print::line(&ResultFile::new(reports.iter().map(|r| r.result.clone()).collect()).to_json())
+        } else {
+            print::text(&report::text(reports))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::exit::{Exit, Failure};
 use super::policies;
+use super::print;
 use super::record::Recorder;
 use crate::aqm::params::Knobs;
 use crate::config::Policy;
@@ -53,6 +54,8 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| Failure::new(Exit::Config, e))?;
     let policies = policies::chosen(&args.policy, Policy::DualPi2)?;
+    // Before hours of simulation rather than after them.
+    folder(&args.out)?;
     let mut reports = Vec::new();
     for scenario in &scenarios {
         for policy in &policies {
@@ -73,14 +76,15 @@ pub(super) fn sim(args: &SimArgs) -> Result<(), Failure> {
         }
     }
     let results = ResultFile::new(reports.iter().map(|r| r.result.clone()).collect()).to_json();
+    write(&args.out, &results, &report::markdown(&reports))?;
     if args.json {
-        print!("{results}");
+        print::text(&results)?;
     } else {
         for one in &reports {
-            println!("{}{}", report::text(std::slice::from_ref(one)).trim_end(), flows(one));
+            let table = report::text(std::slice::from_ref(one));
+            print::line(&format!("{}{}", table.trim_end(), flows(one)))?;
         }
     }
-    write(&args.out, &results, &report::markdown(&reports))?;
     Ok(())
 }
 
@@ -126,15 +130,14 @@ fn flows(report: &DirectionReport) -> String {
     out
 }
 
+fn folder(dir: &Path) -> Result<(), ReportError> {
+    std::fs::create_dir_all(dir).map_err(|source| ReportError::Write { path: dir.to_owned(), source })
+}
+
 fn write(dir: &Path, results: &str, table: &str) -> Result<(), ReportError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ReportError::Write { path, source }
-    };
-    std::fs::create_dir_all(dir).map_err(failed(dir))?;
     for (name, text) in [("results.json", results), ("table.md", table)] {
         let path = dir.join(name);
-        std::fs::write(&path, text).map_err(failed(&path))?;
+        std::fs::write(&path, text).map_err(|source| ReportError::Write { path, source })?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How far a run is, on standard error: a bar on a terminal, else a line every 10 s.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -44,7 +44,9 @@ impl Progress {
         let told = Arc::clone(&count);
         let teller = std::thread::spawn(move || {
             while stopped.recv_timeout(EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                eprintln!("l4sd: {} of {total} runs done", told.load(Ordering::Relaxed));
+                let done = told.load(Ordering::Relaxed);
+                // Nobody may be reading it any more.
+                let _ = writeln!(std::io::stderr(), "l4sd: {done} of {total} runs done");
             }
         });
         Self(Kind::Lines { done: count, stop: Some(stop), teller: Some(teller) })

@@ -39,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub enum ServeError {
     /// The address cannot be had.
     #[error(
-        "cannot serve metrics at {address}: {source}; set another address in [metrics] listen, or \"off\""
+        "cannot serve metrics at {address}: {source}; set another address with --metrics or in [metrics] listen, or \"off\""
     )]
     Bind {
         /// The address.

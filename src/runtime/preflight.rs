@@ -335,9 +335,11 @@ fn judge_pair(ports: &[PortUnderTest], facts: &Facts, found: &mut Findings) {
 
 fn judge_process(ports: &[PortUnderTest], scheduling: Scheduling, facts: &Facts, found: &mut Findings) {
     let has = |capability| facts.capabilities.contains(&capability);
-    let only_netmap = !ports.is_empty() && ports.iter().all(|port| port.kind == PortKind::Netmap);
+    let only_netmap = ports.iter().all(|port| port.kind == PortKind::Netmap);
     let missing: Vec<_> = [(Capability::NetRaw, "CAP_NET_RAW"), (Capability::NetAdmin, "CAP_NET_ADMIN")]
         .into_iter()
+        // A generator, or ports of netmap's own: no interface is touched.
+        .filter(|_| !ports.is_empty())
         .filter(|(capability, _)| *capability != Capability::NetRaw || !only_netmap)
         .filter_map(|(capability, name)| (!has(capability)).then_some(name))
         .collect();

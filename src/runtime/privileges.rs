@@ -65,6 +65,16 @@ impl Privileges {
     /// Looks the user up, so that a typing error costs nothing, and on Linux forbids to gain privileges by executing
     /// programs.
     pub fn prepare(user: Option<&str>) -> Result<Self, PrivilegeError> {
+        let found = Self::look_up(user)?;
+        #[cfg(target_os = "linux")]
+        if found.user.is_some() {
+            l4sd_host::forbid_new_privileges()?;
+        }
+        Ok(found)
+    }
+
+    /// The first half of [`Privileges::prepare`]: whether the process can become the user. Changes nothing.
+    pub fn look_up(user: Option<&str>) -> Result<Self, PrivilegeError> {
         let Some(name) = user else { return Ok(Self { user: None }) };
         let user = User::look_up(name)?.ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))?;
         if user.uid == 0 {
@@ -73,8 +83,6 @@ impl Privileges {
         if !l4sd_host::is_root() && !user.is_current() {
             return Err(PrivilegeError::NotRoot(user.name));
         }
-        #[cfg(target_os = "linux")]
-        l4sd_host::forbid_new_privileges()?;
         Ok(Self { user: Some(user) })
     }
 

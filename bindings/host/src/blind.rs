@@ -11,8 +11,9 @@
 //! frame, half as much as the rest of the path. Not worth it: a port needs no address, and `ip link set IF addrgenmode
 //! none` ends the rest.
 //!
-//! The table is *owned* (NFT_TABLE_F_OWNER): the kernel deletes it when the socket that made it is closed, however the
-//! process ends.
+//! The tables are *owned* (NFT_TABLE_F_OWNER): the kernel deletes them when the socket that made them is closed, however the
+//! process ends. Each is named after its interface, so that a second bridge on the same one is refused: both would forward
+//! every frame.
 
 use crate::error::{Error, Result};
 use crate::interface::interface;
@@ -58,27 +59,37 @@ impl Blind {
     /// CONFIG_NF_TABLES_NETDEV.
     pub fn new(names: &[&str]) -> Result<Self> {
         // Kernels from 6.16 take a chain on a device that does not exist yet.
-        for name in names {
-            interface(name)?.ok_or_else(|| Error::NoInterface { name: (*name).to_owned() })?;
+        let index = |name: &str| -> Result<u32> {
+            Ok(interface(name)?.ok_or_else(|| Error::NoInterface { name: name.to_owned() })?.index)
+        };
+        let tables =
+            names.iter().map(|name| Ok(format!("l4sd_{}\0", index(name)?))).collect::<Result<Vec<_>>>()?;
+        match Self::install(names, &tables) {
+            // A table of another owner is denied as is a missing privilege. Tables that nobody else has tell which it was.
+            Err(e) if matches!(e.errno(), Some(libc::EPERM | libc::EEXIST)) => {
+                let own = Socket::open(libc::NETLINK_NETFILTER, "nftables")?.port_id()?;
+                let unique: Vec<_> = (0..names.len()).map(|i| format!("l4sd_try_{own}_{i}\0")).collect();
+                Self::install(names, &unique).map_err(explain)?;
+                Err(Error::Taken { names: names.join(" or ") })
+            }
+            other => other.map_err(explain),
         }
-        Self::install(names).map_err(explain)
     }
 
-    fn install(names: &[&str]) -> Result<Self> {
+    fn install(names: &[&str], tables: &[String]) -> Result<Self> {
         let owner = Socket::open(libc::NETLINK_NETFILTER, "nftables")?;
-        let table = format!("l4sd_{}\0", owner.port_id()?);
         let create = libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
-        let begin = Request::default().message(BATCH_BEGIN, 0, |r| header(r, 0, SUBSYSTEM));
-        let mut batch = begin.message(NEW_TABLE, create, |r| {
-            header(r, FAMILY_NETDEV, 0);
-            r.attribute(TABLE_NAME, table.as_bytes());
-            r.attribute(TABLE_FLAGS, &TABLE_F_OWNER.to_be_bytes());
-        });
-        for (i, name) in names.iter().enumerate() {
+        let mut batch = Request::default().message(BATCH_BEGIN, 0, |r| header(r, 0, SUBSYSTEM));
+        for (name, table) in names.iter().zip(tables) {
+            batch = batch.message(NEW_TABLE, create, |r| {
+                header(r, FAMILY_NETDEV, 0);
+                r.attribute(TABLE_NAME, table.as_bytes());
+                r.attribute(TABLE_FLAGS, &TABLE_F_OWNER.to_be_bytes());
+            });
             batch = batch.message(NEW_CHAIN, create, |r| {
                 header(r, FAMILY_NETDEV, 0);
                 r.attribute(CHAIN_TABLE, table.as_bytes());
-                r.attribute(CHAIN_NAME, format!("port{i}\0").as_bytes());
+                r.attribute(CHAIN_NAME, b"port\0");
                 r.attribute(CHAIN_TYPE, b"filter\0");
                 r.attribute(CHAIN_POLICY, &POLICY_DROP.to_be_bytes());
                 r.nest(CHAIN_HOOK, |r| {
@@ -89,7 +100,7 @@ impl Blind {
             });
         }
         let batch = batch.message(BATCH_END, 0, |r| header(r, 0, SUBSYSTEM));
-        owner.transact(&batch, 1 + names.len())?;
+        owner.transact(&batch, 2 * names.len())?;
         Ok(Self { _owner: owner })
     }
 }

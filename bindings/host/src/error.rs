@@ -38,6 +38,12 @@ pub enum Error {
         /// The name that was asked for.
         name: String,
     },
+    /// Another bridge has it.
+    #[error("another l4sd forwards from {names}: stop it first, both would forward every frame")]
+    Taken {
+        /// The interfaces, of which it has at least one.
+        names: String,
+    },
     /// The operating system's answer was not understood.
     #[error("{call}: the answer makes no sense")]
     Garbled {

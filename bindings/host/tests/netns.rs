@@ -112,9 +112,11 @@ fn blindness_ends_with_its_owner_and_is_all_or_nothing() {
     let blind = Blind::new(&["ea", "eb"]).unwrap();
     let rules = sh("nft list ruleset");
     assert_eq!(rules.matches("policy drop").count(), 2, "{rules}");
-    let twice = Blind::new(&["ea"]).unwrap();
-    drop(twice);
+    let twice = Blind::new(&["ea"]).unwrap_err().to_string();
+    assert!(twice.contains("another l4sd forwards from ea"), "{twice}");
+    assert_eq!(sh("nft list ruleset"), rules, "who is refused changes nothing");
     drop(blind);
+    drop(Blind::new(&["ea"]).unwrap());
     assert!(Blind::new(&["ea", "nosuch"]).is_err());
     assert_eq!(sh("nft list ruleset"), "");
 }

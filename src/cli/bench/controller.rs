@@ -2,6 +2,7 @@
 //! threads are those of `run` with its priorities and cores; the ports are memory, and a thread of ordinary priority keeps
 //! each of the cores busy.
 
+use core::fmt::Write as _;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use super::memory::{HALF_AND_HALF, frames};
 use super::paced::Paced;
 use crate::cli::controller::{Monitor, Source};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{logging, run};
+use crate::cli::{logging, print, run};
 use crate::config::{Config, Listen, Policy, PortSpec, Sched, Settings};
 use crate::control::guard::{Guard, GuardCounters, State};
 use crate::control::link::{Stage, times};
@@ -148,11 +149,10 @@ pub(super) fn bench(args: &ControllerArgs) -> Result<(), Failure> {
     };
     if args.json {
         let json = serde_json::to_string_pretty(&report).map_err(|e| Failure::new(Exit::Internal, e))?;
-        println!("{json}");
+        print::line(&json)
     } else {
-        print(&report);
+        print::text(&text(&report))
     }
-    Ok(())
 }
 
 fn config(args: &ControllerArgs) -> Result<Config, Failure> {
@@ -308,7 +308,7 @@ fn wait_for(monitor: &Monitor, clock: &Monotonic) -> Result<(), Failure> {
 /// Work that wants the whole core and the caches with it.
 fn load(core: Option<usize>, over: &AtomicBool) {
     if let Some(problem) = core.and_then(packet_thread::pin) {
-        eprintln!("l4sd: warning: load: {problem}");
+        print::note(&format!("l4sd: warning: load: {problem}"));
     }
     let mut memory = vec![0u8; LOAD_BYTES];
     while !over.load(Ordering::Relaxed) {
@@ -319,9 +319,11 @@ fn load(core: Option<usize>, over: &AtomicBool) {
     }
 }
 
-fn print(report: &Report) {
+fn text(report: &Report) -> String {
+    let mut out = String::new();
     let core = |n: Option<usize>| n.map_or("any".to_owned(), |n| n.to_string());
-    println!(
+    let _ = writeln!(
+        out,
         "{}, {} s a row, forwarder on core {}, controller on core {}, {}, {}",
         report.policy,
         report.duration_s,
@@ -330,15 +332,20 @@ fn print(report: &Report) {
         if report.loaded { "both loaded" } else { "no load" },
         if report.quiet { "no frames" } else { "frames at nine tenths of the rate" },
     );
-    println!("{:<10} {:<10} {:>9} {:>9} {:>9} {:>9}  us", "class", "time", "P50", "P99", "P99.9", "max");
+    let _ = writeln!(
+        out,
+        "{:<10} {:<10} {:>9} {:>9} {:>9} {:>9}  us",
+        "class", "time", "P50", "P99", "P99.9", "max"
+    );
     for row in &report.rows {
         for (name, t) in [("admission", &row.admission_us), ("inference", &row.inference_us)] {
             let [p50, p99, p999, max] =
                 [t.p50, t.p99, t.p999, t.max].map(|us| us.map_or("-".to_owned(), |us| format!("{us:.1}")));
-            println!("{:<10} {name:<10} {p50:>9} {p99:>9} {p999:>9} {max:>9}", row.sched);
+            let _ = writeln!(out, "{:<10} {name:<10} {p50:>9} {p99:>9} {p999:>9} {max:>9}", row.sched);
         }
         let c = &row.counts;
-        println!(
+        let _ = writeln!(
+            out,
             "{:<10} {} windows, {} admitted, {} stale, {} rejected, {} missed, {} in fallback; {} frames",
             row.sched,
             c.windows,
@@ -350,7 +357,8 @@ fn print(report: &Report) {
             c.frames
         );
         if let Some(why) = &row.refused {
-            println!("{:<10} NOT in this class, which was not permitted: {why}", row.sched);
+            let _ = writeln!(out, "{:<10} NOT in this class, which was not permitted: {why}", row.sched);
         }
     }
+    out
 }

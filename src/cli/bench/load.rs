@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{BenchArgs, print};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::print as say;
 use crate::config::{PortKind, PortSpec};
 use crate::load::search::{self, Found, Limits};
 use crate::load::trial::{self, Plan, TrialResult};
@@ -175,7 +176,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
             let names = [from, to].map(ToString::to_string);
             let options = NetmapOptions { held: 2048, ..NetmapOptions::default() };
             let (port, mode) = NetmapPort::open(&Netmap::real(), [&names[0], &names[1]], options)?;
-            eprintln!("l4sd: netmap: {mode}");
+            say::note(&format!("l4sd: netmap: {mode}"));
             over(port, args, &mixes)?
         }
         PortKind::Mem => over(Loopback::new(|_: &mut [u8], _| true), args, &mixes)?,
@@ -190,9 +191,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     if args.json {
         let json = serde_json::to_string_pretty(&report).map_err(|e| Failure::new(Exit::Internal, e))?;
-        println!("{json}");
+        say::line(&json)?;
     } else {
-        print!("{}", print::table(&report));
+        say::text(&print::table(&report))?;
     }
     arrived(&report)
 }
@@ -220,7 +221,7 @@ fn over<P: Originate>(port: P, args: &BenchArgs, mixes: &[Mix]) -> Result<Report
     let stop = stop_on_signals()?;
     let core = load.core.and_then(thread::pin);
     for problem in thread::schedule(None, false).into_iter().chain(core) {
-        eprintln!("l4sd: warning: {problem}");
+        say::note(&format!("l4sd: warning: {problem}"));
     }
     let name = |port: &Option<PortSpec>| port.as_ref().map_or_else(String::new, ToString::to_string);
     let mut report = Report {
@@ -256,7 +257,7 @@ fn over<P: Originate>(port: P, args: &BenchArgs, mixes: &[Mix]) -> Result<Report
             let limits = Limits { loss: load.loss, resolution: load.resolution };
             let found = search::ndr(limits, |offer| {
                 let result = try_one(offer)?;
-                eprintln!("{}", print::step(&result, load.loss));
+                say::note(&print::step(&result, load.loss));
                 Ok::<_, PortError>(result)
             })?;
             report.searches.push(Search { frame_bytes: size, found });
@@ -290,6 +291,6 @@ fn write_pcap(file: &Path, mix: &Mix, load: &LoadArgs) -> Result<(), Failure> {
     let out = File::create(file).map_err(|e| cannot_write(file, e))?;
     let frames =
         capture::write(mix, load.seed, load.rate, BufWriter::new(out)).map_err(|e| cannot_write(file, e))?;
-    eprintln!("{}: {frames} frames of {mix}", file.display());
+    say::note(&format!("{}: {frames} frames of {mix}", file.display()));
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! The whole packet path in memory. Frames come from a generator that always has one ready and go to a
 //! sink; what is measured is receive, parse, queue, AQM, mark and transmit on one core, with the real loop.
 
+use core::fmt::Write as _;
+
 use serde::Serialize;
 
 use super::BenchArgs;
 use crate::aqm::params::{Discipline, DualQParams, Law, Limit, PiParams, SingleParams};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::print;
 use crate::egress::{Egress, EgressConfig, LimitRule};
 use crate::port::mem::{MemConfig, MemPort};
 use crate::port::{PortPair, Side};
@@ -54,18 +57,24 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     }
     if args.json {
         let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
-        println!("{json}");
+        print::line(&json)
     } else {
-        println!("one core, in memory, {} buffers, half ECT(1) half Not-ECT", args.buffers);
-        println!("{:<10} {:>6} {:>8} {:>10} {:>9}", "discipline", "bytes", "Mpps", "ns/packet", "Gbit/s");
+        let mut out = format!("one core, in memory, {} buffers, half ECT(1) half Not-ECT\n", args.buffers);
+        let heads = ["discipline", "bytes", "Mpps", "ns/packet", "Gbit/s"];
+        let _ = writeln!(
+            out,
+            "{:<10} {:>6} {:>8} {:>10} {:>9}",
+            heads[0], heads[1], heads[2], heads[3], heads[4]
+        );
         for r in &rows {
-            println!(
+            let _ = writeln!(
+                out,
                 "{:<10} {:>6} {:>8.2} {:>10.1} {:>9.1}",
                 r.discipline, r.frame_bytes, r.mpps, r.ns_per_packet, r.gbit_per_s
             );
         }
+        print::text(&out)
     }
-    Ok(())
 }
 
 fn measure(

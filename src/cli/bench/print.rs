@@ -3,6 +3,7 @@
 use core::fmt::Write as _;
 
 use super::load::Report;
+use crate::cli::print as say;
 use crate::load::trial::{CodepointResult, DelayResult, TrialResult};
 
 /// Share of the load below which it was not offered as asked.
@@ -11,11 +12,11 @@ const KEPT_UP: f64 = 0.02;
 /// What the reader of a trial should know before believing it, on standard error.
 pub(super) fn warn(t: &TrialResult, searching: bool) {
     if t.given_up > KEPT_UP && !searching {
-        eprintln!(
+        say::note(&format!(
             "l4sd: warning: the generator kept up with {:.1} % of {} only; the figures are of what it sent",
             100.0 * (1.0 - t.given_up),
             t.offer
-        );
+        ));
     }
     for (count, what) in [
         (t.sink_dropped, "of the lost frames were dropped by the sink's own port, not by the device"),
@@ -25,7 +26,7 @@ pub(super) fn warn(t: &TrialResult, searching: bool) {
         (t.reordered, "frames arrived out of order or twice"),
     ] {
         if count > 0 {
-            eprintln!("l4sd: warning: {count} {what}");
+            say::note(&format!("l4sd: warning: {count} {what}"));
         }
     }
 }

@@ -251,7 +251,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     let file = std::fs::File::open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(wrong("not a regular file"));
+        return Err(wrong("not a regular file; check the path"));
     }
     if meta.len() > MAX_BYTES {
         return Err(Fault::TooLarge(meta.len()));

@@ -45,7 +45,7 @@ impl ModelError {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// It cannot be read.
-    #[error("{0}")]
+    #[error("{0}; check the path")]
     Read(#[from] std::io::Error),
     /// It is larger than [`file::MAX_BYTES`].
     #[error("{0} bytes; a model has at most {max}", max = file::MAX_BYTES)]

@@ -17,7 +17,7 @@ use crate::time::{Instant, Span};
 pub enum ReplayError {
     /// The file is missing, unreadable, or not the CSV that is expected.
     #[error(
-        "{file}: {source}; expected CSV with the header at_s,target_ms,gain,ramp_min_ms,feed_forward",
+        "{file}: {source}; expected CSV with the header {header}", header = HEADER,
         file = file.display()
     )]
     Csv {
@@ -35,6 +35,8 @@ pub enum ReplayError {
         reason: String,
     },
 }
+
+const HEADER: &str = "at_s,target_ms,gain,ramp_min_ms,feed_forward";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +61,9 @@ impl Replay {
     pub fn open(file: &Path, start: Instant) -> Result<Self, ReplayError> {
         let csv_error = |source| ReplayError::Csv { file: file.to_owned(), source };
         let rows_error = |reason| ReplayError::Rows { file: file.to_owned(), reason };
-        let mut reader = csv::Reader::from_path(file).map_err(csv_error)?;
+        // The reader itself takes what cannot be read, such as a folder, for the end of the file.
+        let text = std::fs::read(file).map_err(|e| csv_error(e.into()))?;
+        let mut reader = csv::Reader::from_reader(text.as_slice());
         let mut rows: Vec<(Span, Knobs)> = Vec::new();
         for (i, row) in reader.deserialize::<Row>().enumerate() {
             let row = row.map_err(csv_error)?;
@@ -76,7 +80,7 @@ impl Replay {
             rows.push((at, knobs));
         }
         if rows.is_empty() {
-            return Err(rows_error("there is no row".to_owned()));
+            return Err(rows_error(format!("there is no row; expected CSV with the header {HEADER}")));
         }
         Ok(Self { rows, start, current: None })
     }

@@ -31,7 +31,7 @@ const MAX_S: f64 = 60.0;
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RulesError {
     /// It cannot be read.
-    #[error("{file}: {reason}")]
+    #[error("{file}: {reason}; check the path")]
     Read {
         /// The file.
         file: String,

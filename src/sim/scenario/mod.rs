@@ -23,7 +23,7 @@ pub enum ScenarioError {
         source: std::io::Error,
     },
     /// It is not TOML, has an unknown key, or a value of the wrong form.
-    #[error("{file}:{line}:{column}: {reason}")]
+    #[error("{file}:{line}:{column}: {reason}; docs/scenario.md has every key")]
     Form {
         /// The file as the user named it.
         file: String,

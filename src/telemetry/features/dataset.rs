@@ -22,6 +22,23 @@ pub enum RecordError {
         /// What it said.
         source: std::io::Error,
     },
+    /// It cannot be read.
+    #[error("{file}: {source}; check the path", file = file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It is something else.
+    #[error(
+        "{file}: not a record, whose first line begins with '{first}': make one with `l4sd run --record` or `l4sd sim --record`", first = FIRST.trim_end(),
+        file = file.display()
+    )]
+    NoRecord {
+        /// The file.
+        file: PathBuf,
+    },
     /// The file is of another schema.
     #[error(
         "{file}: recorded with feature schema {found}, but this program has {wanted}; record again, or use the program that wrote it",
@@ -146,12 +163,14 @@ impl RecordWriter {
 
 /// Reads a file of records of this very schema: the rows, by [`columns`].
 pub fn read(path: &Path, schema: &Schema) -> Result<Vec<Vec<f64>>, RecordError> {
-    let io = |source| RecordError::Io { file: path.to_owned(), source };
+    let io = |source| RecordError::Read { file: path.to_owned(), source };
     let row = |line: usize, reason: String| RecordError::Row { file: path.to_owned(), line, reason };
     let mut lines = BufReader::new(File::open(path).map_err(io)?).lines();
     let mut next = || lines.next().transpose().map_err(io);
     let (wanted, first) = (identity(schema), next()?.unwrap_or_default());
-    let found = first.strip_prefix(FIRST).unwrap_or("none").to_owned();
+    let Some(found) = first.strip_prefix(FIRST).map(str::to_owned) else {
+        return Err(RecordError::NoRecord { file: path.to_owned() });
+    };
     if found != wanted {
         return Err(RecordError::Schema { file: path.to_owned(), found, wanted });
     }
