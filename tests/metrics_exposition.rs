@@ -147,6 +147,18 @@ fn every_series_is_there_from_the_start_and_they_are_few() {
     assert_eq!(keys(parse(&m.render())), keys(fresh), "traffic adds no series");
 }
 
+/// Names are public API: docs/metrics.md has each of them, and none beside.
+#[test]
+fn every_family_is_documented_and_nothing_else() {
+    let text = metrics().render();
+    let told: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let page = include_str!("../docs/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `l4sd_")?.split('`').next());
+    let documented: BTreeSet<String> = rows.map(|name| format!("l4sd_{name}")).collect();
+    assert_eq!(told.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), documented);
+}
+
 #[test]
 fn reloads_are_counted_by_what_came_of_them() {
     let m = metrics();

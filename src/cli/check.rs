@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::controller::{Source, left_out};
 use super::exit::{Exit, Failure};
-#[cfg(target_os = "linux")]
 use super::print;
+#[cfg(target_os = "linux")]
 use super::target;
 use super::target::Target;
 use crate::config::Config;

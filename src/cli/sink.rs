@@ -45,10 +45,10 @@ impl Sink {
         let direction = self.reader.direction;
         while let Ok(report) = self.reader.reports.pop() {
             self.recorder.window(&report.window);
-            if let Some((record, usual)) = &mut self.record {
-                if let Err(e) = record.take(&report.window, &report.knobs.unwrap_or(*usual)) {
-                    warn!("the record ends here, forwarding goes on: {e}");
-                }
+            if let Some((record, usual)) = &mut self.record
+                && let Err(e) = record.take(&report.window, &report.knobs.unwrap_or(*usual))
+            {
+                warn!("the record ends here, forwarding goes on: {e}");
             }
             metrics.update_window(direction, &report.window);
             self.tell_overload(&report);

@@ -74,9 +74,9 @@ impl FromStr for LookAhead {
             let span = || units::parse_span(value).ok();
             match name {
                 "arm" => {
-                    let named = Arm::ALL.into_iter().find(|arm| arm.name() == value);
-                    let names = || Arm::ALL.map(Arm::name).join(", ");
-                    this.arm = named.ok_or_else(|| wrong(&format!("is none of {}", names())))?;
+                    let found = Arm::ALL.into_iter().find(|arm| arm.name() == value);
+                    let all = || Arm::ALL.map(Arm::name).join(", ");
+                    this.arm = found.ok_or_else(|| wrong(&format!("is none of {}", all())))?;
                 }
                 "call" => {
                     let call = span().filter(|&s| s > Span::ZERO && s <= Span::from_secs(1));

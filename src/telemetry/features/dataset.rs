@@ -41,7 +41,7 @@ pub enum RecordError {
     },
     /// The file is of another schema.
     #[error(
-        "{file}: recorded with feature schema {found}, but this program has {wanted}; record again, or use the program that wrote it",
+        "{file}: recorded with feature {found}, but this program has {wanted}; record again, or use the program that wrote it",
         file = file.display()
     )]
     Schema {
@@ -185,7 +185,10 @@ pub fn read(path: &Path, schema: &Schema) -> Result<Vec<Vec<f64>>, RecordError> 
         match values {
             Ok(values) if values.len() == columns.len() => rows.push(values),
             Ok(values) => {
-                return Err(row(line, format!("{} values for {} columns", values.len(), columns.len())));
+                let (is, wanted) = (values.len(), columns.len());
+                let reason =
+                    format!("{is} values for {wanted} columns; a last line that was cut off may be deleted");
+                return Err(row(line, reason));
             }
             Err(error) => return Err(row(line, error.to_string())),
         }
