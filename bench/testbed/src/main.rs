@@ -237,8 +237,7 @@ impl SimToRealArguments {
 }
 
 fn in_lanes(spec: &SimToRealSpec, tools: &Tools) -> Result<ExitCode> {
-    tools.require(tools::ALL)?;
-    tools.require(tools::LANES)?;
+    tools.require(&[tools::ALL, tools::LANES].concat())?;
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     gate(spec, sim_to_real::run_in_lanes(spec, tools, &args))
 }

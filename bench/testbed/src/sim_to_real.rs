@@ -83,8 +83,13 @@ pub enum SimToRealError {
         most: usize,
     },
     /// A lane is asked for a run that the plan does not have.
-    #[error("there is no run {0}; this is a fault of l4sd-testbed")]
-    NoUnit(usize),
+    #[error("there is no run {unit}: --units takes those from 0 to {last} for these --links and --pairs")]
+    NoUnit {
+        /// Asked for.
+        unit: usize,
+        /// The last one.
+        last: usize,
+    },
     /// A lane cannot be had.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -125,6 +130,13 @@ pub struct SimToRealSpec {
     pub fresh: bool,
     /// Live runs at a time.
     pub lanes: usize,
+}
+
+/// How the live runs were made.
+struct Made {
+    scheduling: Scheduling,
+    lanes: usize,
+    kept: usize,
 }
 
 /// The links as cells, with their scenarios and the two policies.
@@ -192,13 +204,13 @@ impl Plan {
         Ok(gate::verdicts(&self.design(SEEDS), &records.concat())?)
     }
 
-    /// Judges the live runs and writes `sim-to-real.md` and `sim-to-real.json`. `kept` = runs that had been made before.
+    /// Judges the live runs and writes `sim-to-real.md` and `sim-to-real.json`.
     fn conclude(
         &self,
         spec: &SimToRealSpec,
         simulated: &Verdicts,
         records: &[CellRecord],
-        (scheduling, kept): (Scheduling, usize),
+        made: &Made,
     ) -> Result<Gate, SimToRealError> {
         let measured = gate::verdicts(&self.design(spec.pairs), records)?;
         let conditions = Conditions {
@@ -207,9 +219,9 @@ impl Plan {
             seeds: SEEDS,
             port: spec.port.clone(),
             model_sha256: self.sha256.clone(),
-            quotable: scheduling == Scheduling::Fifo,
-            lanes: spec.lanes,
-            kept,
+            quotable: made.scheduling == Scheduling::Fifo,
+            lanes: made.lanes,
+            kept: made.kept,
             worst: Worst::of(records),
         };
         let gate = Gate::new(&self.links, simulated, &measured, conditions);
@@ -246,7 +258,7 @@ pub fn run(spec: &SimToRealSpec, tools: &Tools, rights: Rights, stop: &Stop) -> 
         };
         records.push(record);
     }
-    plan.conclude(spec, &simulated, &records, (host.scheduling, kept))
+    plan.conclude(spec, &simulated, &records, &Made { scheduling: host.scheduling, lanes: 1, kept })
 }
 
 /// The same from outside of any sandbox, with `spec.lanes` live runs at a time. `args` are those of this process.
@@ -260,19 +272,25 @@ pub fn run_in_lanes(spec: &SimToRealSpec, tools: &Tools, args: &[OsString]) -> R
     let mut records: Vec<Option<CellRecord>> = units.iter().map(|unit| log.take(unit)).collect();
     let todo: Vec<usize> = (0..units.len()).filter(|&i| records[i].is_none()).collect();
     let kept = units.len() - todo.len();
-    let mut made = kept;
-    eprintln!("live: {} runs in {} lanes of {} CPUs", todo.len(), sets.len(), sets[0].len());
+    let mut known = kept;
     let dealt = lanes::deal(&units, &todo, sets.len());
+    let made = Made { scheduling: session::scheduling(tools, rights), lanes: lanes::busy(&dealt), kept };
+    eprintln!(
+        "live: {} runs, {} at a time, each on CPUs of its own: {}",
+        todo.len(),
+        made.lanes,
+        sets[0].len()
+    );
     lanes::run(tools, rights, args, (&sets, &dealt), |fingerprint, record| {
         if let Some(i) = units.iter().position(|u| u.fingerprint == fingerprint) {
-            made += 1;
-            eprintln!("live {made} of {}: {}", units.len(), line(&units[i], &record));
+            known += 1;
+            eprintln!("live {known} of {}: {}", units.len(), line(&units[i], &record));
             records[i] = Some(log.append(&units[i], record)?);
         }
         Ok(())
     })?;
     let records: Vec<CellRecord> = records.into_iter().flatten().collect();
-    plan.conclude(spec, &simulated, &records, (session::scheduling(tools, rights), kept))
+    plan.conclude(spec, &simulated, &records, &made)
 }
 
 /// One lane, inside its sandbox: makes the runs of these places in the order and says their records.
@@ -284,10 +302,11 @@ pub fn run_units(
     stop: &Stop,
 ) -> Result<(), SimToRealError> {
     let plan = Plan::new(spec)?;
-    let host = LiveHost::new(spec, &plan, tools, rights)?;
     let units = plan.units(spec);
-    for &i in wanted {
-        let unit = units.get(i).ok_or(SimToRealError::NoUnit(i))?;
+    let there = |&unit| units.get(unit).ok_or(SimToRealError::NoUnit { unit, last: units.len() - 1 });
+    let wanted: Vec<&Unit> = wanted.iter().map(there).collect::<Result<_, _>>()?;
+    let host = LiveHost::new(spec, &plan, tools, rights)?;
+    for unit in wanted {
         lanes::tell(unit, host.live(unit, stop)?).map_err(SimToRealError::Tell)?;
     }
     Ok(())

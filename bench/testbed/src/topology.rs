@@ -217,3 +217,29 @@ fn run(command: &mut Command) -> Result<(), TopologyError> {
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(TopologyError::Failed { command: line, said })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Senders and receivers keep to the CPUs of a lane, under their class too; the bridge is placed by its configuration.
+    #[test]
+    fn traffic_keeps_to_its_cpus() {
+        let mut topology = Topology { tools: Tools::discover(), real_time: false, cpus: String::new() };
+        let words = |topology: &Topology, place| -> Vec<String> {
+            let command = topology.command(place, IP);
+            let words = command.get_args().map(|w| w.to_string_lossy().into_owned());
+            words.map(|w| w.rsplit('/').next().unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(words(&topology, Place::Sender), [HOSTS[0].ns, "ip"]);
+        topology.set_cpus(&[4, 5, 9]);
+        for (place, ns) in [(Place::Sender, HOSTS[0].ns), (Place::Receiver, HOSTS[1].ns)] {
+            assert_eq!(words(&topology, place), [ns, "taskset", "-c", "4-5,9", "ip"]);
+        }
+        assert!(words(&topology, Place::Bridge).is_empty());
+        topology.set_real_time(true);
+        let both =
+            [HOSTS[0].ns, "taskset", "-c", "4-5,9", "chrt", TRAFFIC_PRIORITY[0], TRAFFIC_PRIORITY[1], "ip"];
+        assert_eq!(words(&topology, Place::Sender), both);
+    }
+}

@@ -111,8 +111,12 @@ fn a_lane_makes_the_runs_that_it_is_told_and_keeps_no_records() {
     assert!(said.contains("under dualpi2, seed 1: l4sd ended early"), "{said}");
     assert!(said.contains("no such device") && !said.contains("under model"), "{said}");
     assert!(output.stdout.is_empty() && !folder.0.join("out/records.jsonl").exists());
-    let output = folder.gate(&["--units", "4"]).output().unwrap();
-    assert!(stderr(&output).contains("there is no run 4"), "{}", stderr(&output));
+    let output = folder.gate(&["--units", "3,4"]).output().unwrap();
+    let said = stderr(&output);
+    assert!(
+        said.ends_with("there is no run 4: --units takes those from 0 to 3 for these --links and --pairs\n"),
+        "{said}"
+    );
 }
 
 /// Needs 4 CPUs.

@@ -66,6 +66,11 @@ pub fn deal(units: &[Unit], todo: &[usize], lanes: usize) -> Vec<Vec<usize>> {
     dealt
 }
 
+/// How many of the lanes have anything to do; one that has not is not started.
+pub fn busy(dealt: &[Vec<usize>]) -> usize {
+    dealt.iter().filter(|units| !units.is_empty()).count()
+}
+
 /// A lane that runs.
 struct Lane {
     number: usize,
@@ -208,6 +213,7 @@ mod tests {
         let all: Vec<usize> = (0..12).collect();
         assert_eq!(deal(&units, &all, 3), [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]);
         assert_eq!(deal(&units, &all, 1)[0], all);
+        assert_eq!([&all[..], &[4, 5, 10], &[]].map(|todo| busy(&deal(&units, todo, 3))), [3, 2, 0]);
         let policies = |lane: &[usize]| lane.iter().map(|&i| units[i].policy).collect::<Vec<_>>();
         assert_eq!(policies(&deal(&units, &all, 3)[0]), [1, 0, 0, 1], "the first of a pair alternates");
         let rest: Vec<usize> = all.into_iter().filter(|&i| i != 1).collect();
