@@ -80,7 +80,7 @@ venv-teacher: wheel
 train: build tools venv-teacher ## all of training, oracle to card, into target/train; resumable; TRAIN_ARGS="--device cuda --gpus 4 --seeds 1,2 --ranks 2"
 	@$(ENV) $(TEACHER_PYTHON) models/train/run.py target/train --l4sd $(BIN)/l4sd $(TRAIN_ARGS)
 
-train-smoke-teacher: build tools venv-teacher ## the same, tiny, on the CPU, some 6 minutes; downloads torch
+train-smoke-teacher: build tools venv-teacher ## the same, tiny, on the CPU, 3 to 6 minutes; downloads torch
 	@$(ENV) $(TEACHER_PYTHON) models/train/run.py target/train-smoke-teacher --tiny --l4sd $(BIN)/l4sd
 
 teacher: venv-teacher ## only the language model, on target/oracle-data (make oracle), into target/teacher.safetensors; needs a GPU

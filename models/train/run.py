@@ -16,6 +16,7 @@ the GPUs; nothing else is, and nothing over several hosts. With --ray the episod
 import argparse
 import ast
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -38,6 +39,8 @@ PLACE, PLACE_FLAGS = ("--threads", "--jobs"), ("--ray",)
 SHIPPED = ROOT / "models" / "student.onnx"
 WEIGHTS = "safetensors"
 TAIL = 20
+# torchrun gives its processes 30 s to end, and they are of its group no more.
+GRACE_S = 40
 # Far from those of training, from which teachers and students draw the seeds of their own episodes.
 HISTORIES_SEED = 91
 # Grids that few-shot is not trained on and is tried on, and the share of the other links that is not trained on either.
@@ -339,9 +342,20 @@ def stage(jobs, args):
                 free += gpus
                 fine &= finish(job, args, what, began, time.monotonic() - clock, process.returncode, gpus)
     finally:
-        for process in running:
-            os.killpg(process.pid, signal.SIGTERM)
+        end(running)
     return fine
+
+
+def end(processes):
+    """Ends what still runs, and waits until it has: a job that outlives this would write beside the one that takes its place."""
+    for process in processes:
+        os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def arguments():
@@ -367,10 +381,11 @@ def arguments():
 
 def main(argv=None):
     args = arguments().parse_args(argv)
-    if args.ranks < 1:
-        sys.exit(f"--ranks {args.ranks} is not 1 or more")
+    for name, number in (("--gpus", args.gpus), ("--ranks", args.ranks)):
+        if number < 1:
+            sys.exit(f"{name} {number} is not 1 or more")
     if args.device != "cpu" and args.ranks > args.gpus:
-        sys.exit(f"--ranks {args.ranks} is more than the GPUs, --gpus {args.gpus}; each rank has one of its own")
+        sys.exit(f"--ranks {args.ranks} is more than the GPUs, --gpus {args.gpus}, and each rank has one of its own: --gpus {args.ranks}, or fewer ranks")
     jobs = [j for j in plan(args) if not args.stage or j.stage in args.stage]
     if args.dry_run:
         for job in jobs:
@@ -378,6 +393,8 @@ def main(argv=None):
         return 0
     if not args.l4sd.exists():
         sys.exit(f"{args.l4sd}: there is no such program; make build, or --l4sd FILE")
+    if any("--ray" in j.command for j in jobs) and importlib.util.find_spec("ray") is None:
+        sys.exit("ray is not installed: pip install ray, or leave out --ray")
     args.out.mkdir(parents=True, exist_ok=True)
     # So that what runs is ended with this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

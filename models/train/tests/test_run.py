@@ -170,10 +170,45 @@ def test_a_job_of_several_ranks_has_several_gpus(out: Path) -> None:
     assert run.stage([tmp], parsed(out)) and tmp.writes[0].read_text() == "a-", "on the CPU it takes none"
 
 
-@pytest.mark.parametrize(("words", "why"), [(["--ranks", "0"], "--ranks 0 is not 1 or more"), (["--ranks", "2", "--device", "cuda"], "--ranks 2 is more than the GPUs, --gpus 1")])
-def test_ranks_that_make_no_sense_are_refused(out: Path, words: list[str], why: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--ranks", "0"], "--ranks 0 is not 1 or more"),
+        (["--gpus", "0"], "--gpus 0 is not 1 or more"),
+        (["--ranks", "2", "--device", "cuda"], "--ranks 2 is more than the GPUs, --gpus 1, and each rank has one of its own: --gpus 2, or fewer ranks"),
+        (["--ray", "--l4sd", sys.executable], "ray is not installed: pip install ray, or leave out --ray"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(out: Path, words: list[str], why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=why):
-        run.main([str(out), *words])
+        run.main([str(out / "x"), *words])
+    assert not (out / "x").exists()
+
+
+def test_what_is_running_has_ended_when_a_stage_is_broken_off(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first job takes half a second to end; the second, which has no input, breaks the stage off."""
+    slow = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), open(sys.argv[2], 'w').write('ended'), sys.exit()))\nopen(sys.argv[1] + '.ready', 'w')\ntime.sleep(60)"
+    jobs, describe = [copier(out, name="seed-1", code=slow), copier(out, name="seed-2")], run.describe
+
+    def broken(job: run.Job, folder: Path) -> dict[str, object]:
+        if job is jobs[1]:
+            while not (out / "in.txt.ready").exists():
+                run.time.sleep(0.02)
+            raise SystemExit("no input")
+        return describe(job, folder)
+
+    monkeypatch.setattr(run, "describe", broken)
+    with pytest.raises(SystemExit, match="no input"):
+        run.stage(jobs, parsed(out, "--device", "cuda", "--gpus", "2"))
+    assert jobs[0].writes[0].read_text() == "ended"
+
+
+def test_the_card_is_made_again_when_what_it_shows_is_another(tmp_path: Path) -> None:
+    *jobs, card = run.plan(parsed(tmp_path))
+    shown = {str(w.relative_to(tmp_path)) for w in (*card.reads, *card.maybe) if w.is_relative_to(tmp_path)}
+    assert {"fewshot/seed-1-eval/eval.json", "ablate/part-1/runs.jsonl", "judge/seed-1-rl/results.json"} <= shown
+    assert not [w for w in shown if w.endswith((".npz", ".onnx", ".safetensors"))], "what is large is not read again for it"
 
 
 def test_scripts_count_with_what_they_import(tmp_path: Path) -> None:
