@@ -92,7 +92,7 @@ def begin(device):
     if gpu:
         place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if place >= there:
-            raise SystemExit(f"process {place} has no GPU of its own: {there} are visible; start torchrun with --nproc-per-node {there}")
+            raise SystemExit(f"process {place} has no GPU of its own: {there} are visible; " + (f"start torchrun with --nproc-per-node {there}" if there else "--device cpu trains without"))
         torch.cuda.set_device(place)
         device = f"cuda:{place}"
     # Numbers and histories stay on the CPU, where waiting for them does not hold up a GPU.

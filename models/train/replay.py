@@ -12,38 +12,38 @@ WARM_UP = 4
 
 class Step:
     """`loss_at(*inputs)` is lowered by `optimizer`, whose learning rates are tensors. Calling it with inputs makes a step and returns the loss.
-    On a CPU, and for the first few steps, nothing is recorded. With a `group` of several the loss is what this rank adds to the whole."""
+    On a CPU, and for the first few steps, nothing is recorded. With a `group` of several `loss_at` gives what this rank adds to the loss."""
 
     def __init__(self, loss_at, optimizer, most_norm=1.0, group=ranks.ALONE):
         self.loss_at, self.optimizer, self.most_norm, self.group = loss_at, optimizer, most_norm, group
         self.params = [p for g in optimizer.param_groups for p in g["params"]]
         self.done, self.graphs, self.inputs = 0, [], None
 
-    def ascend(self):
+    def backward(self):
         """Loss and gradients of this rank."""
         self.loss = self.loss_at(*self.inputs)
         self.loss.backward()
         self.loss = self.loss.detach()
 
-    def add_up(self):
+    def all_reduce(self):
         """Those of all ranks in the place of this one's."""
         self.group.sum([p.grad for p in self.params if p.grad is not None] + [self.loss])
 
-    def descend(self):
+    def update(self):
         torch.nn.utils.clip_grad_norm_(self.params, self.most_norm)
         self.optimizer.step()
 
     def step(self):
-        self.ascend()
-        self.add_up()
-        self.descend()
+        self.backward()
+        self.all_reduce()
+        self.update()
 
     def record(self):
         """The whole step as one graph, or, if ranks have to meet within it, what is before that and what is after."""
         alone = self.group.size == 1
         # The thread that watches over NCCL asks for its events at any time.
         mode = "global" if alone else "thread_local"
-        for part in (self.step,) if alone else (self.ascend, self.descend):
+        for part in (self.step,) if alone else (self.backward, self.update):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, capture_error_mode=mode):
                 part()
@@ -52,7 +52,7 @@ class Step:
     def replay(self):
         self.graphs[0].replay()
         for graph in self.graphs[1:]:
-            self.add_up()
+            self.all_reduce()
             graph.replay()
 
     def __call__(self, *inputs):

@@ -52,17 +52,17 @@ def trained(group: ranks.Ranks) -> dict[str, object]:
         for p in net.parameters():
             p += 0.1 * group.rank
     group.same(net)
-    gradients, descend = [], replay.Step.descend
+    gradients, update = [], replay.Step.update
 
     def noted(step: replay.Step) -> None:
         gradients.append(torch.cat([p.grad.flatten() for p in step.params]).numpy().copy())
-        descend(step)
+        update(step)
 
-    replay.Step.descend = noted
+    replay.Step.update = noted
     try:
         updates, loss = teacher.fit(net, records, teacher.Labels(records, args.penalty, "cpu"), data, args, 5, updates=UPDATES, group=group)
     finally:
-        replay.Step.descend = descend
+        replay.Step.update = update
     params = list(net.parameters())
     found = {"gradients": np.array(gradients), "weights": torch.nn.utils.parameters_to_vector(params).detach().numpy().copy(), "updates": updates, "loss": loss, "drift": group.drift(params)}
     with torch.no_grad():
@@ -166,6 +166,15 @@ def test_known_labels_are_counted_by_goal_and_sequence() -> None:
     # DualPI2 is a candidate too. Three states, of which one is of the first link, and a sequence that has none.
     known, there = labels.counts(torch.tensor([[0, 1, 1, -1], [-1, -1, -1, -1]]))
     assert known.tolist() == [[2 + 10 + 10, 0]] * len(teacher.context.GOALS) and there.tolist() == [[3, 0]] * len(teacher.context.GOALS)
+
+
+@pytest.mark.parametrize(("there", "fix"), [(1, "1 are visible; start torchrun with --nproc-per-node 1"), (0, "0 are visible; --device cpu trains without")])
+def test_more_processes_than_gpus_are_told_what_to_do(there: int, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with pytest.raises(SystemExit, match=f"process 1 has no GPU of its own: {fix}"):
+        ranks.begin("cuda")
 
 
 if __name__ == "__main__":
