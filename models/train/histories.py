@@ -5,7 +5,7 @@
 
 Episodes of drawn settings, or of the policy of a model file. With --ray each TOGETHER links are a task of one core, on this machine or,
 by RAY_ADDRESS, on those of a cluster, which need l4sd_gym in the same version and no file of this one; what is written is the same to
-the byte. Without, several of these commands at once use many cores, teacher.py reads many files.
+the byte where machines compute a model alike. Without, several of these commands at once use many cores, teacher.py reads many files.
 A sequence is one episode: features of some of its states, oldest first, .3 to 2 s apart, with the link and the times. It does not
 label; trees.labels does, by link and time.
 """

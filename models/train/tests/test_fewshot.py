@@ -1,5 +1,7 @@
 """Laws of demonstrations, prompts, the context encoder and the few-shot experiment, against numbers worked out by hand."""
 
+import argparse
+import json
 import math
 import sys
 from pathlib import Path
@@ -88,6 +90,21 @@ def test_the_context_says_nothing_of_what_is_masked_and_is_zero_for_no_demonstra
         a, b, c = encoder(shown, mask), encoder(other, mask), encoder(other, torch.ones(2, demo.MOST))
     assert torch.allclose(a, b, atol=1e-6) and not torch.allclose(a[0], c[0], atol=1e-3)
     assert a.shape == (2, 4, 64) and not a[1].any()
+
+
+def test_what_demonstrations_came_to_is_said_as_it_is(tmp_path):
+    """ln S overall of k = 0, k = 4 and a wrong link on two links: a wrong link costs the mean of ln 1 and ln 1.05, which is 2.5 %."""
+    args = argparse.Namespace(out=tmp_path / "eval.json", grids=["rtt"], split="dev", seeds=1, bootstrap=50)
+
+    def said(wrong):
+        s, share = {"value": 0.8, "lo": 0.7, "hi": 0.9}, {"value": 1.0}
+        verdicts = {arm: (s, share, {("rtt", "a"): 0.8, ("rtt", "b"): 0.8 * worse}) for arm, worse in ((fewshot_eval.ZERO, 1), (fewshot_eval.RIGHT, 0.9), (fewshot_eval.WRONG, wrong))}
+        fewshot_eval.report(args, ["", ""], None, {}, verdicts)
+        return json.loads(args.out.read_text())["said"]
+
+    assert said(1.05)[-1] == "yes: a wrong link costs at most 3 % overall; it costs +2.5 %"
+    assert said(1.10)[-1] == "no: a wrong link costs at most 3 % overall; it costs +4.9 %"
+    assert said(1.0)[0].startswith("k = 4 over k = 0: overall 0.949 ("), "the root of .9"
 
 
 def test_early_windows_follow_changes_that_leave_them_room():

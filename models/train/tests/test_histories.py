@@ -63,6 +63,17 @@ def test_without_ray_its_option_says_what_to_do(oracle: Path, monkeypatch: pytes
         written(oracle, monkeypatch, "--ray")
 
 
+def test_links_that_do_not_run_together_have_other_random_numbers(oracle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One link twice under drawn settings, each time by itself."""
+    monkeypatch.setattr(histories, "TOGETHER", 1)
+    line = json.dumps({"record": {"scenario": grid_scenarios("smoke")[0]}})
+    (oracle / "oracle-train.jsonl.gz").write_bytes(gzip.compress("\n".join([line] * 2).encode()))
+    monkeypatch.setattr(sys, "argv", ["histories.py", str(oracle), str(oracle / "h.npz")])
+    histories.main()
+    data = histories.load(oracle / "h.npz", 2)
+    assert len(data) == 2 and not np.array_equal(data.features[0], data.features[1])
+
+
 def test_every_link_is_there_once_a_pass_whatever_runs_beside_it(oracle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first two links are those of a run without the third; threads and seeds change what they are named after."""
     whole = written(oracle, monkeypatch, "--threads", "1")
