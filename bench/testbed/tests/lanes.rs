@@ -136,10 +136,11 @@ fn lanes_that_fail_say_so_and_kill_9_ends_them_all() {
         "{said}"
     );
 
-    let stuck = Folder::new("kill", "trap '' TERM INT HUP\nsleep 7654.331");
+    let sleep = format!("7654.{}", std::process::id());
+    let stuck = Folder::new("kill", &format!("trap '' TERM INT HUP\nsleep {sleep}"));
     let mut outside = stuck.gate(&["--lanes", "2"]).stderr(Stdio::null()).spawn().unwrap();
-    assert!(becomes("7654.331", 2), "one bridge a lane");
+    assert!(becomes(&sleep, 2), "one bridge a lane");
     outside.kill().unwrap();
     outside.wait().unwrap();
-    assert!(becomes("7654.331", 0), "a bridge outlived the testbed");
+    assert!(becomes(&sleep, 0), "a bridge outlived the testbed");
 }
