@@ -130,10 +130,21 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("l4sd-testbed: {e:#}");
+            eprintln!("l4sd-testbed: {}", message(&e));
             ExitCode::from(HOST)
         }
     }
+}
+
+/// An error with its causes, without those that it says itself.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -164,7 +175,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         (Err(e), Verb::Demo { .. }) => without_network(&l4sd, &e),
         (Err(e), Verb::Cells { .. } | Verb::SimToReal(_)) => Err(e),
         (Err(e), Verb::Agreement { .. }) => {
-            let reason = format!("{e:#}");
+            let reason = message(&e);
             sandbox::skipped("the live runs", &reason);
             agree(&arguments.verb, l4sd, Live::Off(&reason))
         }
@@ -289,7 +300,7 @@ fn interrupted() -> ExitCode {
 }
 
 fn without_network(l4sd: &Path, why: &anyhow::Error) -> Result<ExitCode> {
-    println!("No real traffic on this host: {why:#}");
+    println!("No real traffic on this host: {}", message(why));
     println!("Running the built-in generator instead: l4sd bench");
     let status = Command::new(l4sd).arg("bench").status().context("cannot start l4sd bench")?;
     Ok(ExitCode::from(sandbox::exit_code(status)))
@@ -304,4 +315,16 @@ fn bridge(given: Option<&Path>) -> Result<PathBuf> {
         bail!("no l4sd at {}; build it with `cargo build --release` or name it with --l4sd", path.display());
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let said = |outer: &str| message(&anyhow::anyhow!("no device").context(outer.to_owned()));
+        assert_eq!(said("run 3"), "run 3: no device");
+        assert_eq!(said("run 3: no device; make tools"), "run 3: no device; make tools");
+    }
 }
