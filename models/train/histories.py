@@ -140,7 +140,8 @@ def spread(tasks, ray, threads):
         # Workers elsewhere have these scripts from here.
         cluster.init(runtime_env={"working_dir": str(Path(__file__).parent), "excludes": ["tests"]})
     remote = cluster.remote(num_cpus=1)(task)
-    return cluster.get([remote.remote(*each) for each in tasks])
+    begun = [remote.remote(*each) for each in tasks]
+    return (cluster.get(each) for each in begun)
 
 
 def main():
@@ -162,6 +163,8 @@ def main():
     model = args.model.read_bytes() if args.model else None
     starts = [(step, start) for step in range(args.passes) for start in range(0, len(records), TOGETHER)]
     tasks = [([r["scenario"] for r in records[start : start + TOGETHER]], 1000 * args.seed + step + start, model) for step, start in starts]
+    if not tasks:
+        parser.error("no episodes: --links and --passes are 1 or more")
     for (step, start), (link, time, features) in zip(starts, spread(tasks, args.ray, args.threads), strict=True):
         data.add(features, link + start, time)
         print(f"pass {step + 1}: {len(link)} states of links from {start} on, {len(data)} sequences", file=sys.stderr, flush=True)

@@ -57,6 +57,13 @@ def test_ray_writes_the_same_bytes(oracle: Path, cluster: None, monkeypatch: pyt
     assert ray.is_initialized()
 
 
+@pytest.mark.parametrize("words", [("--links", "0"), ("--passes", "0")])
+def test_no_episodes_are_a_mistake(words: tuple[str, str], oracle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        written(oracle, monkeypatch, *words)
+    assert "no episodes: --links and --passes are 1 or more" in capsys.readouterr().err and not (oracle / "h.npz").exists()
+
+
 def test_without_ray_its_option_says_what_to_do(oracle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SystemExit, match="ray is not installed: pip install ray, or leave out --ray"):
