@@ -15,6 +15,7 @@ the GPUs; nothing else is, and nothing over several hosts. With --ray the episod
 
 import argparse
 import ast
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -271,7 +272,17 @@ def scalars(text):
     return found
 
 
-def start(job, gpus, what):
+def hold(out):
+    """OUT for this run and the jobs that it starts, which have the file too: what outlives a killed run would write beside the next one."""
+    lock = (out / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"{out}: another run.py is at work there, or a job of one that was killed; wait for it or end it, fuser {out / 'lock'} has its number")
+    return lock
+
+
+def start(job, gpus, what, lock=None):
     job.folder.mkdir(parents=True, exist_ok=True)
     made_from = job.folder / "made-from.json"
     now = json.dumps({k: what[k] for k in ("reads", "scripts")})
@@ -284,7 +295,7 @@ def start(job, gpus, what):
         path.parent.mkdir(parents=True, exist_ok=True)
     place = {} if gpus == [None] else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
     with (job.folder / "log.txt").open("w") as log:
-        return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True)
+        return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True, pass_fds=[lock.fileno()] if lock else [])
 
 
 def finish(job, args, what, began, seconds, status, gpus):
@@ -335,7 +346,7 @@ def stage(jobs, args):
                     continue
                 gpus, free = free[:need], free[need:]
                 print(f"{job.title}: {what['command']}", flush=True)
-                running[start(job, gpus, what)] = (job, what, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), gpus)
+                running[start(job, gpus, what, args.lock)] = (job, what, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), gpus)
             time.sleep(0.2)
             for process in [p for p in running if p.poll() is not None]:
                 job, what, began, clock, gpus = running.pop(process)
@@ -375,6 +386,7 @@ def arguments():
     parser.add_argument("--l4sd", type=lambda p: Path(p).resolve(), default=ROOT / "target" / "release" / "l4sd", metavar="FILE")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--ray", action="store_true", help="histories as tasks of Ray, at RAY_ADDRESS or here (pip install ray); what comes of it is the same")
+    parser.set_defaults(lock=None)
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     return parser
 
@@ -396,6 +408,7 @@ def main(argv=None):
     if any("--ray" in j.command for j in jobs) and importlib.util.find_spec("ray") is None:
         sys.exit("ray is not installed: pip install ray, or leave out --ray")
     args.out.mkdir(parents=True, exist_ok=True)
+    args.lock = hold(args.out)
     # So that what runs is ended with this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begin = time.monotonic()

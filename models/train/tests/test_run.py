@@ -204,6 +204,18 @@ def test_what_is_running_has_ended_when_a_stage_is_broken_off(out: Path, monkeyp
     assert jobs[0].writes[0].read_text() == "ended"
 
 
+def test_one_run_at_a_time_has_a_folder_and_its_jobs_with_it(out: Path) -> None:
+    job = copier(out, code="import time; time.sleep(60)")
+    lock = run.hold(out)
+    process = run.start(job, [None], run.describe(job, out), lock)
+    lock.close()
+    with pytest.raises(SystemExit, match="another run.py is at work there, or a job of one that was killed"):
+        run.main([str(out), "--stage", "card", "--l4sd", sys.executable])
+    process.kill()
+    process.wait()
+    run.hold(out).close()
+
+
 def test_the_card_is_made_again_when_what_it_shows_is_another(tmp_path: Path) -> None:
     *jobs, card = run.plan(parsed(tmp_path))
     shown = {str(w.relative_to(tmp_path)) for w in (*card.reads, *card.maybe) if w.is_relative_to(tmp_path)}
