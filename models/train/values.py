@@ -64,26 +64,46 @@ def named(rooms, reference, got):
     return list(zip(names + ["mice"] * (len(rooms) - len(names)), rooms, strict=True))
 
 
+def _differences(cell, search, fresh, phase=None):
+    """(bound, difference of its room in margins) between two pairs of figures, (setting, reference) each, of the same link."""
+    (a, ref_a), (b, ref_b) = search, fresh
+    rooms = [judge(x, ref, bursty=cell["bursty"], mice=cell["mice"], phase=phase)[1] for x, ref in (search, fresh)]
+    if any(r is None for r in rooms):
+        return
+    searched, again = named(rooms[0], ref_a, a), named(rooms[1], ref_b, b)
+    if [bound for bound, _ in searched] != [bound for bound, _ in again]:
+        return
+    for (bound, x), (_, y) in zip(searched, again, strict=True):
+        # Far from the bound the difference says nothing about it.
+        if abs(x) < FAR or abs(y) < FAR:
+            yield bound, float(np.clip(y - x, -3, 3))
+
+
 def noise(records):
-    """{(grid, bound): spread, in margins, of what a bound sees of a setting between the search and the oracle's runs on other seeds}.
-    Between the root mean square and the median's estimate of it, as the tails are long. Whole runs, phases or not."""
+    """{(grid, phase, bound): spread, in margins, of what a bound sees of a setting from seeds to others}; phase is None for whole runs, there
+    between the search and the oracle's runs on fresh seeds. A phase is shorter and sees more of it: between its brief runs and its
+    runs in full, whose seeds are others too. Between the root mean square and the median's estimate of it, as the tails are long."""
     seen = {}
+
+    def take(cell, phase, *pairs):
+        for bound, x in _differences(cell, *pairs, phase):
+            seen.setdefault((cell["grid"], phase, bound), []).append(x)
+
     for r in records:
         cell, (references, tried) = r["cell"], _longest(r)
         baseline = _mean(r["baseline"]) if r.get("baseline") else None
         for oracle in r.get("oracles", []):
             setting = tuple(oracle["setting"])
             both = [key for key in tried.get(setting, ()) if key in references]
-            if setting == DEFAULT or not both:
-                continue
-            pairs = [(tried[setting][max(both)]["figures"], references[max(both)]["figures"]), (_mean(oracle["runs"]), baseline)]
-            searched, fresh = (named(judge(a, b, bursty=cell["bursty"], mice=cell["mice"])[1], b, a) for a, b in pairs)
-            if [b for b, _ in searched] != [b for b, _ in fresh]:
-                continue
-            for (bound, x), (_, y) in zip(searched, fresh, strict=True):
-                # Far from the bound the difference says nothing about it.
-                if abs(x) < FAR or abs(y) < FAR:
-                    seen.setdefault((cell["grid"], bound), []).append(float(np.clip(y - x, -3, 3)))
+            if setting != DEFAULT and both:
+                take(cell, None, (tried[setting][max(both)]["figures"], references[max(both)]["figures"]), (_mean(oracle["runs"]), baseline))
+        names = _phases(r)
+        for setting, runs in tried.items():
+            both = sorted(key for key in runs if key in references)
+            if names and setting != DEFAULT and len(both) > 1:
+                least, most = ([(runs[key]["phases"][p], references[key]["phases"][p]) for p in range(len(names))] for key in (both[0], both[-1]))
+                for phase, brief, full in zip(names, least, most, strict=True):
+                    take(cell, phase, brief, full)
     spread = {}
     for key, x in seen.items():
         if len(x) >= FEWEST:
@@ -92,9 +112,14 @@ def noise(records):
     return spread
 
 
-def probability(room, spread, grid):
+def probability(room, spread, grid, phase=None):
     """That all bounds hold on other seeds."""
-    return math.prod(0.5 * math.erfc(-x / spread.get((grid, bound), ASSUMED) / math.sqrt(2)) for bound, x in room)
+    return math.prod(0.5 * math.erfc(-x / spread.get((grid, phase, bound), ASSUMED) / math.sqrt(2)) for bound, x in room)
+
+
+def _phases(record):
+    """Names of the phases that are judged: the first is the warm-up."""
+    return [p["name"] for p in tomllib.loads(record["scenario"]).get("phase", [])][1:]
 
 
 def _longest(record):
@@ -111,10 +136,8 @@ def table(record, spread, slack=None):
     cell = record["cell"]
     # The longest run with the most seeds speaks.
     references, tried = _longest(record)
-    phases = max((len(t.get("phases", [])) for t in references.values()), default=0)
-    count = max(phases, 1)
-    # The first phase is the warm-up and is not judged.
-    names = [p["name"] for p in tomllib.loads(record["scenario"])["phase"]][1:] if phases else []
+    names = _phases(record)
+    count = max(len(names), 1)
     values = np.full((count, len(CANDIDATES)), np.nan)
     chances = np.full((count, len(CANDIDATES)), np.nan)
     values[:, 0], chances[:, 0] = 0.0, 1.0
@@ -139,13 +162,13 @@ def table(record, spread, slack=None):
             continue
         key = max(both)
         got, ref = runs[key], references[key]
-        pairs = zip(got["phases"], ref["phases"], names, strict=True) if phases else [(got["figures"], ref["figures"], None)]
+        pairs = zip(got["phases"], ref["phases"], names, strict=True) if names else [(got["figures"], ref["figures"], None)]
         for p, (a, b, phase) in enumerate(pairs):
             value, room = judge(a, b, bursty=cell["bursty"], mice=cell["mice"], phase=phase)
             if value is not None:
                 values[p, i] = value
                 wider = [(bound, x + (slack or {}).get(bound, 0.0)) for bound, x in named(room, b, a)]
-            chances[p, i] = probability(wider, spread, cell["grid"])
+            chances[p, i] = probability(wider, spread, cell["grid"], phase)
     return values, chances
 
 

@@ -32,7 +32,7 @@ use crate::telemetry::features::Schema;
 
 /// Name of the file of records.
 pub const FILE: &str = "oracle.jsonl";
-/// Seconds of a brief run, unless the cell is shorter.
+/// Seconds of a brief run, unless the cell is shorter or has phases: brief phases would be little but the change between them.
 const SHORT_SECONDS: f64 = 30.0;
 
 /// What is to be searched.
@@ -62,7 +62,10 @@ impl OraclePlan {
             } else {
                 full.clone()
             };
-            links.extend(full.into_iter().zip(short).map(|(full, short)| Link::new(full, short)));
+            links.extend(full.into_iter().zip(short).map(|(full, short)| {
+                let short = if full.scenario.phases.is_empty() { short } else { full.clone() };
+                Link::new(full, short)
+            }));
         }
         let knobs = Knobs::new(Schema::embedded().action);
         let header = Header::new(draws.split.name(), draws.seed);
