@@ -63,13 +63,9 @@ def fit(net, features, own, taught, args, device):
     return student.optimise(net, len(x), loss_at, args, device)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("oracle", type=Path)
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("out", type=Path)
+def options(parser):
+    """What the making of a student takes, whoever its teacher is."""
     parser.add_argument("--histories", type=Path, nargs="+", required=True)
-    parser.add_argument("--weights", type=Path)
     parser.add_argument("--kind", default="transformer")
     parser.add_argument("--share", type=float, default=0.7)
     parser.add_argument("--kl", type=float, default=0.2)
@@ -85,14 +81,16 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+
+
+def make(args, answers, said):
+    """Trains a student in rounds and saves it. `answers(data)` is the teacher's value and logit at each state of some histories, or None for
+    no teacher; `said` goes into the metadata of its model file."""
     import l4sd_gym
 
     torch.set_num_threads(args.threads)
-    names = list(l4sd_gym.FEATURES)
     records = values.records(args.oracle, "train")[: args.links]
-    data = histories.load_all(args.histories, len(records), len(names))
-    net = teacher.load(args.teacher, args.device, args.weights)[0].settled() if args.share > 0 else None
+    data = histories.load_all(args.histories, len(records), len(l4sd_gym.FEATURES))
     parts = []
     for step in range(args.dagger + 1):
         begin = time.monotonic()
@@ -100,15 +98,15 @@ def main():
         features = data.features[places].astype(np.float32)
         own = trees.labels(records, data.link[places[0]], data.time[places])
         taught = None
-        if net is not None:
-            value, logit = answers_of(net, data, args.device)
+        if answers is not None:
+            value, logit = answers(data)
             taught = value.clip(-3, 2), 1 / (1 + np.exp(-logit.astype(np.float64)))
         parts.append((features, own, taught))
         features = np.concatenate([p[0] for p in parts])
         own = [np.concatenate([p[1][i] for p in parts]) for i in range(2)]
-        taught = None if net is None else [np.concatenate([p[2][i] for p in parts]) for i in range(2)]
+        taught = None if answers is None else [np.concatenate([p[2][i] for p in parts]) for i in range(2)]
         torch.manual_seed(args.seed + 100 * step)
-        pupil = student.build(args.kind, names, features, args).to(args.device)
+        pupil = student.build(args.kind, list(l4sd_gym.FEATURES), features, args).to(args.device)
         loss = fit(pupil, features, own, taught, args, args.device)
         print(f"round {step}: {len(features)} states, loss {loss:.4f}, {time.monotonic() - begin:.0f} s", flush=True)
         if step < args.dagger:
@@ -121,7 +119,7 @@ def main():
         "l4sd.period_s": 0.128,
         "l4sd.threshold": args.threshold,
         "l4sd.hysteresis": args.hysteresis,
-        "kind": f"{args.kind}, distilled from {net.backbone.kind} language model" if net is not None else f"{args.kind}, no language model",
+        "kind": f"{args.kind}, {said}",
         "parameters": sum(p.numel() for p in pupil.parameters()),
         "states": len(features),
         "links": len(records),
@@ -132,6 +130,21 @@ def main():
     some = features[rng.choice(len(features), min(8000, len(features)), replace=False)].astype(np.float16)
     golden = features[rng.choice(len(features), 4, replace=False)]
     student.save(args.out, pupil, args.kind, some, metadata, golden)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("oracle", type=Path)
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--weights", type=Path)
+    options(parser)
+    args = parser.parse_args()
+    if args.share > 0:
+        net = teacher.load(args.teacher, args.device, args.weights)[0].settled()
+        make(args, lambda data: answers_of(net, data, args.device), f"distilled from {net.backbone.kind} language model")
+    else:
+        make(args, None, "no language model")
 
 
 if __name__ == "__main__":
