@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::exit::{Exit, Failure};
 use super::print;
 use crate::control::context::{self, Profiles};
+use crate::control::model::card::FeedForwardRule;
 use crate::control::model::{EncoderFile, ModelFile, Session, shipped};
 use crate::runtime::clock::{Clock, Monotonic};
 use crate::telemetry::features::schema::Schema;
@@ -79,6 +80,7 @@ struct Shown {
     hysteresis: f64,
     distance_limit: Option<f64>,
     feed_forward_threshold: Option<f64>,
+    feed_forward_rule: Option<String>,
     golden_vectors: usize,
     golden_tolerance: f32,
     notes: std::collections::BTreeMap<String, String>,
@@ -191,11 +193,20 @@ fn shown(model: &ModelFile, args: &FileArgs, checked: Option<Checked>, width: us
         hysteresis: card.hysteresis,
         distance_limit: card.distance_limit,
         feed_forward_threshold: card.feed_forward_threshold,
+        feed_forward_rule: card.feed_forward_rule.as_ref().map(rule),
         golden_vectors: card.golden.inputs.len() / (width + context_size(model)),
         golden_tolerance: card.golden.tolerance,
         notes: card.notes.clone(),
         checked,
     }
+}
+
+/// A rule in words.
+fn rule(rule: &FeedForwardRule) -> String {
+    let names = Schema::embedded().names();
+    let over: Vec<String> =
+        rule.over.iter().map(|(at, limit)| format!("{} over {limit}", names[*at])).collect();
+    format!("p' x {} where {}", rule.factor, over.join(", "))
 }
 
 fn text(s: &Shown) -> String {
@@ -220,7 +231,12 @@ fn text(s: &Shown) -> String {
         ("settings", format!("{} candidates, one chosen every {} s", s.candidates, s.period_s)),
         ("rule", format!("eligible from P(feasible) = {}, hysteresis {}", s.threshold, s.hysteresis)),
         ("retreats", format!("above distance {}", or_none(s.distance_limit))),
-        ("feed-forward", format!("from probability {}", or_none(s.feed_forward_threshold))),
+        (
+            "feed-forward",
+            s.feed_forward_rule
+                .clone()
+                .unwrap_or_else(|| format!("from probability {}", or_none(s.feed_forward_threshold))),
+        ),
         ("golden", format!("{} vectors, within {:e}", s.golden_vectors, s.golden_tolerance)),
     ] {
         let _ = writeln!(out, "{name:<13} {value}");

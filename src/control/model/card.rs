@@ -18,7 +18,7 @@ pub const FORMAT: &str = "1";
 /// Fewest golden vectors.
 pub const MIN_GOLDEN: usize = 2;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "l4sd.format",
     "l4sd.schema",
     "l4sd.candidates",
@@ -27,6 +27,7 @@ const KEYS: [&str; 12] = [
     "l4sd.hysteresis",
     "l4sd.distance_limit",
     "l4sd.feed_forward_threshold",
+    "l4sd.feed_forward_rule",
     "l4sd.golden_in",
     "l4sd.golden_out",
     "l4sd.golden_tolerance",
@@ -44,6 +45,55 @@ pub struct Golden {
     pub tolerance: f32,
 }
 
+/// When a feed-forward is asked for without running the graph: all of these features are beyond their limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedForwardRule {
+    /// One of the guard's factors on p'.
+    pub factor: f64,
+    /// Place of a feature in the vector, and what it has to exceed, as normalised by the schema.
+    pub over: Vec<(usize, f32)>,
+}
+
+impl FeedForwardRule {
+    /// `{"factor": 0.25, "over": {"idle.mean_0.064s": 3.04}}`, the names being those of the schema.
+    fn read(text: &str, schema: &Schema) -> Result<Self, Fault> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Told {
+            factor: f64,
+            over: BTreeMap<String, f32>,
+        }
+        let key = "l4sd.feed_forward_rule";
+        let told: Told = serde_json::from_str(text).map_err(|e| {
+            wrong(format!(
+                "its metadata '{key}' is not {{\"factor\": F, \"over\": {{\"FEATURE\": LIMIT}}}}: {e}"
+            ))
+        })?;
+        if told.factor == 1.0 || !FEED_FORWARD.contains(&told.factor) {
+            return Err(wrong(format!(
+                "its metadata '{key}' has the factor {}; 0.25, 0.5, 2 and 4 are possible",
+                told.factor
+            )));
+        }
+        if told.over.is_empty() {
+            return Err(wrong(format!("its metadata '{key}' names no feature, so it would always act")));
+        }
+        let names = schema.names();
+        let place = |(name, limit): (&String, &f32)| {
+            let at = names.iter().position(|n| n == name);
+            at.map(|at| (at, *limit)).ok_or_else(|| {
+                wrong(format!("its metadata '{key}' has '{name}', which is no feature of models/schema.toml"))
+            })
+        };
+        Ok(Self { factor: told.factor, over: told.over.iter().map(place).collect::<Result<_, _>>()? })
+    }
+
+    /// The factor to ask for; 1 if it does not act.
+    pub fn of(&self, features: &[f32]) -> f64 {
+        if self.over.iter().all(|&(at, limit)| features[at] > limit) { self.factor } else { 1.0 }
+    }
+}
+
 /// How a model is used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Card {
@@ -59,6 +109,8 @@ pub struct Card {
     pub distance_limit: Option<f64>,
     /// A feed-forward is asked for when its probability is at least this; `None` without the output `feed_forward`.
     pub feed_forward_threshold: Option<f64>,
+    /// A feed-forward that needs no graph, after every window; not beside that output.
+    pub feed_forward_rule: Option<FeedForwardRule>,
     /// SHA-256, in hex, of the encoder that makes the context; with the input `context` only.
     pub context_encoder: Option<String>,
     /// Golden vectors.
@@ -192,6 +244,15 @@ impl Card {
         };
         let question = schema.width() + context.map_or(0, |shape| shape.iter().product());
         let golden = golden(metadata, question, outputs)?;
+        let feed_forward_rule = metadata
+            .get("l4sd.feed_forward_rule")
+            .map(|text| FeedForwardRule::read(text, schema))
+            .transpose()?;
+        if feed_forward_rule.is_some() && output("feed_forward").is_some() {
+            return Err(wrong(
+                "it has the output 'feed_forward' and metadata 'l4sd.feed_forward_rule': one of them",
+            ));
+        }
         let foreign = metadata.iter().filter(|(k, _)| !k.starts_with("l4sd."));
         Ok(Self {
             period: Span::from_secs_f64(number(metadata, "l4sd.period_s", 0.001, 10.0)?),
@@ -204,6 +265,7 @@ impl Card {
                 [1, FEED_FORWARD.len()],
                 1.0,
             )?,
+            feed_forward_rule,
             context_encoder,
             candidates,
             golden,

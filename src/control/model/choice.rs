@@ -114,6 +114,7 @@ mod tests {
             hysteresis: 0.1,
             distance_limit: Some(4.0),
             feed_forward_threshold: Some(0.5),
+            feed_forward_rule: None,
             context_encoder: None,
             golden: Golden { inputs: vec![], outputs: vec![], tolerance: 0.0 },
             notes: std::collections::BTreeMap::new(),

@@ -20,6 +20,8 @@ pub(crate) struct Linear {
     pub(crate) feasible: Vec<f32>,
     /// Logits of feed-forwards, if any.
     pub(crate) feed_forward: Option<[f32; 5]>,
+    /// Text of `l4sd.feed_forward_rule`, if any.
+    pub(crate) rule: Option<&'static str>,
     /// A feature and what each unit of it adds to the score of every candidate but the first.
     pub(crate) slope: (usize, f32),
     /// `distance` is this feature's value, the limit 1.
@@ -40,6 +42,7 @@ impl Default for Linear {
             score: vec![0.0, -0.5],
             feasible: vec![9.0, 9.0],
             feed_forward: None,
+            rule: None,
             slope: (0, 0.0),
             distance: None,
             context: None,
@@ -210,6 +213,7 @@ impl Linear {
         metadata_props.extend(self.context.as_ref().map(|sha256| entry("l4sd.context_encoder", sha256)));
         metadata_props.extend(self.distance.map(|_| entry("l4sd.distance_limit", "1")));
         metadata_props.extend(self.feed_forward.map(|_| entry("l4sd.feed_forward_threshold", "0.5")));
+        metadata_props.extend(self.rule.map(|text| entry("l4sd.feed_forward_rule", text)));
         Model {
             ir_version: 8,
             producer_name: "l4sd".to_owned(),

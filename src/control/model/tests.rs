@@ -267,3 +267,33 @@ fn a_session_reads_the_context_that_the_encoder_makes() {
     assert_eq!(session.run(&features).unwrap().score, [0.0, -12.5]);
     assert_eq!(encoder.encode(&[], &schema, None).unwrap(), [0.0; 6]);
 }
+
+/// The names of a rule become places in the schema's vector: dt comes first, idle fifth.
+#[test]
+fn a_feed_forward_rule_is_read_by_the_schema() {
+    let schema = Schema::embedded();
+    let read = |rule, feed_forward| {
+        let file = Linear { rule: Some(rule), feed_forward, ..Linear::default() }.file();
+        ModelFile::read(file.path(), &schema, None).map(|model| model.card.feed_forward_rule.unwrap())
+    };
+    let rule = read(r#"{"factor": 0.25, "over": {"idle": 1.5, "dt": -0.5}}"#, None).unwrap();
+    assert_eq!((rule.factor, rule.over.as_slice()), (0.25, [(0, -0.5), (4, 1.5)].as_slice()));
+    let mut features = vec![0.0; schema.width()];
+    assert_eq!(rule.of(&features), 1.0);
+    features[4] = 1.6;
+    assert_eq!(rule.of(&features), 0.25);
+    features[0] = -0.5;
+    assert_eq!(rule.of(&features), 1.0, "a limit has to be exceeded");
+    for (text, says) in [
+        (r#"{"factor": 3, "over": {"dt": 0}}"#, "has the factor 3; 0.25, 0.5, 2 and 4 are possible"),
+        (r#"{"factor": 1, "over": {"dt": 0}}"#, "has the factor 1;"),
+        (r#"{"factor": 2, "over": {}}"#, "names no feature"),
+        (r#"{"factor": 2, "over": {"delay": 0}}"#, "'delay', which is no feature of models/schema.toml"),
+        (r#"{"factor": 2}"#, "is not {\"factor\": F, \"over\": {\"FEATURE\": LIMIT}}"),
+    ] {
+        let said = read(text, None).unwrap_err().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+    let both = read(r#"{"factor": 2, "over": {"dt": 0}}"#, Some([0.0; 5])).unwrap_err().to_string();
+    assert!(both.contains("one of them"), "{both}");
+}

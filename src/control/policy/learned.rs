@@ -68,11 +68,14 @@ impl Learned {
         features.clone_into(&mut self.masked);
     }
 
-    fn ask(&mut self, slow: bool) -> Result<Knobs, Abstention> {
+    fn see(&mut self) {
         self.extractor.write(&mut self.features);
         for &i in &self.masked {
             self.features[i] = 0.0;
         }
+    }
+
+    fn ask(&mut self, slow: bool) -> Result<Knobs, Abstention> {
         let answer = self.session.run(&self.features).map_err(|_| Abstention::Failed)?;
         Ok(self.chosen.next(answer.fit(&self.card).map_err(abstention)?, &self.card, slow))
     }
@@ -90,7 +93,16 @@ impl Chooser for Learned {
     fn choose(&mut self, features: &[f32], last: &Knobs) -> Said {
         let answer = self.session.run(features).map_err(|_| Abstention::Failed)?;
         let mut chosen = Chosen::of(&self.card, last);
-        Ok(chosen.next(answer.fit(&self.card).map_err(abstention)?, &self.card, true))
+        let knobs = chosen.next(answer.fit(&self.card).map_err(abstention)?, &self.card, true);
+        Ok(with_rule(&self.card, features, knobs))
+    }
+}
+
+/// These parameters with the feed-forward of the card's rule, if it has one.
+fn with_rule(card: &Card, features: &[f32], knobs: Knobs) -> Knobs {
+    match &card.feed_forward_rule {
+        Some(rule) => Knobs { feed_forward: rule.of(features), ..knobs },
+        None => knobs,
     }
 }
 
@@ -106,12 +118,18 @@ impl Policy for Learned {
         if slow {
             self.cadence.made(window.end);
         }
-        if slow || every_window {
+        let runs = slow || every_window;
+        if runs || self.card.feed_forward_rule.is_some() {
+            self.see();
+        }
+        let wanted = if runs {
             let wanted = self.ask(slow);
             self.held = wanted.map(|knobs| Knobs { feed_forward: 1.0, ..knobs });
-            return wanted;
-        }
-        self.held
+            wanted
+        } else {
+            self.held
+        };
+        wanted.map(|knobs| with_rule(&self.card, &self.features, knobs))
     }
 
     fn rehearse(&mut self, next: Instant) -> bool {
@@ -130,7 +148,11 @@ mod tests {
     use crate::control::model::fabricate::{Linear, can_run};
 
     fn policy() -> Learned {
-        let (file, schema) = (Linear::default().file(), Schema::embedded());
+        policy_of(Linear::default())
+    }
+
+    fn policy_of(model: Linear) -> Learned {
+        let (file, schema) = (model.file(), Schema::embedded());
         let model = ModelFile::read(file.path(), &schema, None).unwrap();
         Learned::new(Session::open(&model, file.path(), None).unwrap(), &schema)
     }
@@ -169,6 +191,31 @@ mod tests {
             let chosen = Knobs { target: Span::from_millis(5), ..Knobs::default() };
             assert_eq!(wanted[..4], [Err(Abstention::Silent); 4]);
             assert_eq!(wanted[4..], [Ok(chosen); 16], "{late_us} us");
+        }
+    }
+
+    /// Windows of 16 ms have dt = ln(1) = 0. The graph runs when it would without the rule.
+    #[test]
+    fn a_rule_acts_after_every_window_and_runs_no_graph_for_it() {
+        if !can_run() {
+            return;
+        }
+        let with = |rule| policy_of(Linear { rule: Some(rule), ..Linear::default() });
+        let chosen = Knobs { target: Span::from_millis(5), ..Knobs::default() };
+        let beyond = r#"{"factor": 0.25, "over": {"dt": -0.5}}"#;
+        let (before, wanted) = windows(with(beyond), 0, true);
+        assert_eq!(before, [8, 16]);
+        assert_eq!(wanted, [Ok(Knobs { feed_forward: 0.25, ..chosen }); 20]);
+        let short = r#"{"factor": 0.25, "over": {"dt": -0.5, "link_rate": 9.5}}"#;
+        assert_eq!(windows(with(short), 0, false).1, [Ok(chosen); 20]);
+    }
+
+    #[test]
+    fn a_rule_is_silent_where_the_model_is() {
+        if can_run() {
+            let rule = Some(r#"{"factor": 4, "over": {"dt": -0.5}}"#);
+            let policy = policy_of(Linear { rule, ..Linear::default() }).half_a_period_later();
+            assert_eq!(windows(policy, 0, false).1[..4], [Err(Abstention::Silent); 4]);
         }
     }
 
