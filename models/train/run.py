@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The canonical run of training, stage by stage, from nothing to a model file and its figures: run.py OUT [--tiny] [--stage NAME]...
 
-    oracle -> histories -> ablate, teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
+    oracle -> histories -> fewshot, ablate, members -> ensemble, teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
            -> fewshot
 
 Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line in OUT/run.jsonl: command, seconds, host, and the SHA-256 of
@@ -32,9 +32,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-STAGES = ("oracle", "histories", "fewshot", "ablate", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
+STAGES = ("oracle", "histories", "fewshot", "ablate", "members", "ensemble", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
 # Stages of which --gpus jobs run at a time.
-ON_GPU = ("ablate", "teacher", "judge-teacher", "distill", "rl")
+ON_GPU = ("members", "ensemble", "ablate", "teacher", "judge-teacher", "distill", "rl")
 # Options that say where a job runs, not what it does.
 PLACE, PLACE_FLAGS = ("--threads", "--jobs"), ("--ray",)
 SHIPPED = ROOT / "models" / "student.onnx"
@@ -42,6 +42,8 @@ WEIGHTS = "safetensors"
 TAIL = 20
 # torchrun gives its processes 30 s to end, and they are of its group no more.
 GRACE_S = 40
+# Seeds of an ensemble's members begin here, far from those of --seeds.
+MEMBERS_SEED = 101
 # Far from those of training, from which teachers and students draw the seeds of their own episodes.
 HISTORIES_SEED = 91
 # Grids that few-shot is not trained on and is tried on, and the share of the other links that is not trained on either.
@@ -80,6 +82,7 @@ class Sizes:
 
     oracle: list
     histories: list = field(default_factory=list)
+    members: list = field(default_factory=list)
     fewshot: list = field(default_factory=list)
     fewshot_eval: list = field(default_factory=list)
     ablate: list = field(default_factory=list)
@@ -96,6 +99,7 @@ def sizes(args):
         return Sizes(
             oracle=["--smoke", "--budget-s", "60", "train:1"],
             histories=["--passes", "1"],
+            members=["--epochs", "1", "--dagger", "1", "--dagger-passes", "1"],
             fewshot=["--epochs", "1", "--dagger", "1"],
             fewshot_eval=["--smoke", "--seeds", "1", "--bootstrap", "200"],
             ablate=["--arms", "tiny", "--shares", "1", "--seeds", "1", "--updates", "4", "--batch", "8"],
@@ -109,6 +113,7 @@ def sizes(args):
     return Sizes(
         oracle=["--budget-s", f"{54 * minutes:g}", "dev:1", "train:4"],
         histories=["--passes", "4"],
+        members=["--dagger-passes", "1"],
         teacher=["--backbone", args.backbone, "--minutes", f"{minutes / 2:g}"],
         rl=["--seconds", f"{48 * minutes:g}"],
         judge=["--split", "dev"],
@@ -150,6 +155,11 @@ def plan(args):
         name = f"part-{part + 1}"
         add("ablate", name, [*python, script("ablate.py"), oracle, out / "ablate" / name / "runs.jsonl", "--histories", *seen, *size.ablate, "--part", f"{part}/{args.gpus}", *weights, *threads, *device], [links, *seen], ["runs.jsonl"], keep=True)
     shown = [("shipped", model)]
+    members = []
+    for seed in range(MEMBERS_SEED, MEMBERS_SEED + (2 if args.tiny else args.members)):
+        name = f"seed-{seed}"
+        members += add("members", name, [*python, script("distill.py"), oracle, "none", out / "members" / name / f"student.{WEIGHTS}", "--share", "0", "--histories", *seen, *size.members, *threads, "--seed", str(seed), *device], [links, *seen], [f"student.{WEIGHTS}"], seed)
+    (mean,) = add("ensemble", "", [*python, script("ensemble.py"), oracle, out / "ensemble" / f"student.{WEIGHTS}", *members, "--histories", *seen, *size.members, "--share", "0.8", *threads, *device], [links, *seen, *members], [f"student.{WEIGHTS}"])
     for seed in args.seeds:
         name, seeded = f"seed-{seed}", ["--seed", str(seed), *device]
         of = lambda stage, file, name=name: out / stage / name / file  # noqa: E731
@@ -164,6 +174,9 @@ def plan(args):
         for kind, file in [(k, files[k]) for k in ("distilled", "rl")]:
             (files[f"{kind}-int8"],) = add("export", f"{name}-{kind}-int8", [*python, script("quantize.py"), file, out / "export" / f"{name}-{kind}-int8" / "student.onnx", "--states", pupil], [file, pupil], ["student.onnx"], seed)
         shown += [(f"{name}-{kind}", file) for kind, file in files.items()]
+    (plain,) = add("export", "ensemble-plain", [*python, script("export.py"), mean, out / "export" / "ensemble-plain" / "student.onnx"], [mean], ["student.onnx"])
+    (ruled,) = add("export", "ensemble", [*python, script("feed_forward.py"), plain, out / "export" / "ensemble" / "student.onnx"], [plain], ["student.onnx"])
+    shown += [("ensemble-plain", plain), ("ensemble", ruled)]
     judged = []
     for name, file in shown:
         folder = out / "judge" / name
@@ -375,6 +388,7 @@ def arguments():
     parser.add_argument("--tiny", action="store_true", help="every stage on a few links and a tiny backbone, on the CPU, in minutes: that the stages fit together")
     parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help=f"this one only, again and again for several: {', '.join(STAGES)}")
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on")
+    parser.add_argument("--members", type=int, default=8, help="students whose mean is put into one: what ships")
     parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda; and parts of the ablation")
     parser.add_argument("--ranks", type=int, default=1, help="processes of torchrun that train one teacher; with --device cuda each on one of the --gpus")
     parser.add_argument("--device", default="cpu")

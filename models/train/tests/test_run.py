@@ -39,6 +39,10 @@ def out(tmp_path: Path) -> Path:
 
 def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     plain = commands(tmp_path)
+    members = [f"members seed-{seed}" for seed in range(101, 109)]
+    assert [t for t in plain if t.startswith("members")] == members and all("--share 0 --histories OUT/histories/drawn" in plain[m] and f" --seed {m[-3:]} " in plain[m] for m in members)
+    assert all(f"OUT/{m.replace(' ', '/')}/student.safetensors " in plain["ensemble"] for m in members) and "OUT/export/ensemble/student.onnx" in plain["judge ensemble"]
+    assert [t for t in commands(tmp_path, "--members", "3") if t.startswith("members")] == members[:3]
     assert [title.split()[0] for title in plain] == sorted((t.split()[0] for t in plain), key=run.STAGES.index), "in the order of the stages"
     assert set(run.STAGES) == {t.split()[0] for t in plain}
     assert "--budget-s 540 dev:1 train:4" in plain["oracle"] and "--minutes 5 " in plain["teacher seed-1"] and "--seconds 480 " in plain["rl seed-1"]
@@ -46,7 +50,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     for words, change in (
         (["--minutes", "2"], {"oracle": "--budget-s 108 ", "teacher seed-1": "--minutes 1 ", "rl seed-1": "--seconds 96 "}),
         (["--backbone", "scratch"], {"teacher seed-1": "--backbone scratch "}),
-        (["--device", "cuda"], {t: "--device cuda" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1", "distill seed-1-alone", "rl seed-1")}),
+        (["--device", "cuda"], {t: "--device cuda" for t in (*members, "ensemble", "ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1", "distill seed-1-alone", "rl seed-1")}),
         (["--weights", "/base/smollm2"], {t: "--weights smollm2" for t in ("ablate part-1", "teacher seed-1", "judge-teacher seed-1", "distill seed-1")}),
         (["--l4sd", "/opt/other"], {"oracle": "--l4sd other "} | {t: "other eval" for t in plain if t.startswith("judge ")}),
         (["--ranks", "4", "--gpus", "1"], {"teacher seed-1": "python -m torch.distributed.run --standalone --nproc-per-node 4 models/train/teacher.py "}),
@@ -59,14 +63,14 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     given = commands(tmp_path, "--oracle", "/data/found")
     assert "oracle" not in given and "histories.py found " in given["histories drawn"]
     two = commands(tmp_path, "--seeds", "1,7")
-    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 7, "of each seed all but oracle, histories, the data of few-shot, ablation, what ships and the card"
+    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 20, "of each seed all but oracle, histories, the data of few-shot, ablation, members and their mean with its two files, what ships and the card"
     assert two["fewshot seed-7"].endswith(" --seed 7") and two["fewshot data"] == plain["fewshot data"] and "OUT/fewshot/seed-7/fewshot.safetensors OUT/fewshot/seed-7-eval/eval.json flows rtt steps bursty" in two["fewshot seed-7-eval"]
     assert all(f"--hold-out {grid} " in plain["fewshot seed-1"] for grid in plain["fewshot seed-1-eval"].split()[-4:]), "tried on what it was not trained on"
     assert "--share 0 " in plain["distill seed-1-alone"] and "--share" not in plain["distill seed-1"]
     split = commands(tmp_path, "--gpus", "2")
     assert set(split) - set(plain) == {"ablate part-2"} and "--part 0/2 " in split["ablate part-1"] and "--part 1/2 " in split["ablate part-2"]
     tiny = commands(tmp_path, "--tiny")
-    assert set(tiny) == set(plain) and "--backbone tiny" in tiny["teacher seed-1"] and all("--smoke" in tiny[t] for t in tiny if t.split()[0] in ("oracle", "judge") or t.endswith("-eval"))
+    assert set(tiny) == set(plain) - set(members[2:]) and "--backbone tiny" in tiny["teacher seed-1"] and all("--smoke" in tiny[t] for t in tiny if t.split()[0] in ("oracle", "judge") or t.endswith("-eval"))
 
 
 def test_threads_and_machines_are_not_part_of_what_a_job_is(tmp_path: Path) -> None:
