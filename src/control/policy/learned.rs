@@ -148,10 +148,10 @@ mod tests {
     use crate::control::model::fabricate::{Linear, can_run};
 
     fn policy() -> Learned {
-        policy_of(Linear::default())
+        policy_of(&Linear::default())
     }
 
-    fn policy_of(model: Linear) -> Learned {
+    fn policy_of(model: &Linear) -> Learned {
         let (file, schema) = (model.file(), Schema::embedded());
         let model = ModelFile::read(file.path(), &schema, None).unwrap();
         Learned::new(Session::open(&model, file.path(), None).unwrap(), &schema)
@@ -200,7 +200,7 @@ mod tests {
         if !can_run() {
             return;
         }
-        let with = |rule| policy_of(Linear { rule: Some(rule), ..Linear::default() });
+        let with = |rule| policy_of(&Linear { rule: Some(rule), ..Linear::default() });
         let chosen = Knobs { target: Span::from_millis(5), ..Knobs::default() };
         let beyond = r#"{"factor": 0.25, "over": {"dt": -0.5}}"#;
         let (before, wanted) = windows(with(beyond), 0, true);
@@ -214,7 +214,7 @@ mod tests {
     fn a_rule_is_silent_where_the_model_is() {
         if can_run() {
             let rule = Some(r#"{"factor": 4, "over": {"dt": -0.5}}"#);
-            let policy = policy_of(Linear { rule, ..Linear::default() }).half_a_period_later();
+            let policy = policy_of(&Linear { rule, ..Linear::default() }).half_a_period_later();
             assert_eq!(windows(policy, 0, false).1[..4], [Err(Abstention::Silent); 4]);
         }
     }

@@ -193,3 +193,20 @@ pub fn judge(header: &Header, records: &[LinkRecord], threads: usize) -> (Design
     let results = EvalFile::new(&design, header, &[], &judgement).to_json();
     (design, judgement, results)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Split;
+
+    /// Runs of 60 s, brief ones of 30 s; where there are phases, brief ones too are of 60 s.
+    #[test]
+    fn links_with_phases_are_never_cut_short() {
+        let draws = Draws { split: Split::Train, seed: 5, draws: 1, smoke: false };
+        let plan = OraclePlan::new(&["switch".to_owned(), "rtt".to_owned()], &draws).unwrap();
+        for link in &plan.links {
+            let (full, short) = (link.full.duration.as_secs_f64(), link.short.duration.as_secs_f64());
+            assert_eq!(short, if link.info.grid == "switch" { full } else { SHORT_SECONDS }, "{full} s");
+        }
+    }
+}
