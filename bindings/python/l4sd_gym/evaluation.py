@@ -49,6 +49,7 @@ def closed_loop(
     ended. Calls are fewest when ``at_once`` divides the number of runs, which is cells times ``seeds``. What it returns,
     integers (n,), are indices of :data:`l4sd_gym.rules.CANDIDATES`; a negative one is no opinion, and the guard returns to
     RFC 9332's constants then, as it does when a model finds a link unfamiliar.
+    A feed-forward cannot be asked for from here.
 
     ``reset(ids)`` is called before the first call with these ids, for a policy that remembers. If ``choose`` has an attribute
     ``begin``, ``choose.begin(links)`` is called once before all else with grid, cell and seed of each run, by id. That is for
