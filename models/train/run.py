@@ -291,6 +291,7 @@ def hold(out):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        lock.close()
         sys.exit(f"{out}: another run.py is at work there, or a job of one that was killed; wait for it or end it, fuser {out / 'lock'} has its number")
     return lock
 
@@ -422,13 +423,13 @@ def main(argv=None):
     if any("--ray" in j.command for j in jobs) and importlib.util.find_spec("ray") is None:
         sys.exit("ray is not installed: pip install ray, or leave out --ray")
     args.out.mkdir(parents=True, exist_ok=True)
-    args.lock = hold(args.out)
     # So that what runs is ended with this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     begin = time.monotonic()
-    for name in STAGES:
-        if (of := [j for j in jobs if j.stage == name]) and not stage(of, args):
-            return 1
+    with hold(args.out) as args.lock:
+        for name in STAGES:
+            if (of := [j for j in jobs if j.stage == name]) and not stage(of, args):
+                return 1
     print(f"{len(jobs)} jobs, {time.monotonic() - begin:.0f} s; {args.out / 'run.jsonl'} has what each read and wrote")
     return 0
 

@@ -119,7 +119,9 @@ def probability(room, spread, grid, phase=None):
 
 def _phases(record):
     """Names of the phases that are judged: the first is the warm-up."""
-    return [p["name"] for p in tomllib.loads(record["scenario"]).get("phase", [])][1:]
+    if not any(t.get("phases") for t in record["tried"]):
+        return []
+    return [p["name"] for p in tomllib.loads(record["scenario"])["phase"]][1:]
 
 
 def _longest(record):

@@ -131,7 +131,7 @@ def test_labels_of_a_record(train: Any) -> None:
     phi = [0.5 * math.erfc(-x / 0.6 / math.sqrt(2)) for x in (0.0, 6.0, 0.5, 1.0)]
     assert chance[known][1] == pytest.approx(math.prod(phi))
     # With a spread of its own for one bound, that one counts by it: .5 margins are 2 spreads of .25.
-    _, (chance,) = values.table(record, {("any", "p99_l"): 0.25, ("other", "p99_c"): 9.0})
+    _, (chance,) = values.table(record, {("any", None, "p99_l"): 0.25, ("other", None, "p99_c"): 9.0, ("any", "1v1", "p99_c"): 9.0})
     phi[2] = 0.5 * math.erfc(-2 / math.sqrt(2))
     assert chance[known][1] == pytest.approx(math.prod(phi))
 
@@ -149,9 +149,9 @@ def test_the_spread_of_bounds_is_what_fresh_seeds_show(train: Any) -> None:
         cell = {"grid": "any", "bursty": False, "mice": False}
         records.append({"cell": cell, "tried": tried, "oracles": oracles, "baseline": [REFERENCE] * 3})
     spread = values.noise(records)
-    assert set(spread) == {("any", "utilization"), ("any", "p99_l"), ("any", "p99_c")}
-    assert spread["any", "utilization"] == spread["any", "p99_l"] == 0.3
-    assert spread["any", "p99_c"] == pytest.approx(math.sqrt(0.4 * 1.48 * 0.4))
+    assert set(spread) == {("any", None, "utilization"), ("any", None, "p99_l"), ("any", None, "p99_c")}
+    assert spread["any", None, "utilization"] == spread["any", None, "p99_l"] == 0.3
+    assert spread["any", None, "p99_c"] == pytest.approx(math.sqrt(0.4 * 1.48 * 0.4))
     assert values.noise(records[:19]) == {}, "too few to say"
 
 
