@@ -2,7 +2,6 @@
 """The canonical run of training, stage by stage, from nothing to a model file and its figures: run.py OUT [--tiny] [--stage NAME]...
 
     oracle -> histories -> fewshot, ablate, members -> ensemble, teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
-           -> fewshot
 
 Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line in OUT/run.jsonl: command, seconds, host, and the SHA-256 of
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
@@ -389,7 +388,7 @@ def arguments():
     parser.add_argument("--tiny", action="store_true", help="every stage on a few links and a tiny backbone, on the CPU, in minutes: that the stages fit together")
     parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help=f"this one only, again and again for several: {', '.join(STAGES)}")
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on")
-    parser.add_argument("--members", type=int, default=8, help="students whose mean is put into one: what ships")
+    parser.add_argument("--members", type=int, default=8, help="students whose mean is put into one: what ships; with --tiny two")
     parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda; and parts of the ablation")
     parser.add_argument("--ranks", type=int, default=1, help="processes of torchrun that train one teacher; with --device cuda each on one of the --gpus")
     parser.add_argument("--device", default="cpu")
@@ -408,7 +407,7 @@ def arguments():
 
 def main(argv=None):
     args = arguments().parse_args(argv)
-    for name, number in (("--gpus", args.gpus), ("--ranks", args.ranks)):
+    for name, number in (("--gpus", args.gpus), ("--ranks", args.ranks), ("--members", args.members)):
         if number < 1:
             sys.exit(f"{name} {number} is not 1 or more")
     if args.device != "cpu" and args.ranks > args.gpus:

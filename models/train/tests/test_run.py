@@ -179,6 +179,7 @@ def test_a_job_of_several_ranks_has_several_gpus(out: Path) -> None:
     [
         (["--ranks", "0"], "--ranks 0 is not 1 or more"),
         (["--gpus", "0"], "--gpus 0 is not 1 or more"),
+        (["--members", "0"], "--members 0 is not 1 or more"),
         (["--ranks", "2", "--device", "cuda"], "--ranks 2 is more than the GPUs, --gpus 1, and each rank has one of its own: --gpus 2, or fewer ranks"),
         (["--ray", "--l4sd", sys.executable], "ray is not installed: pip install ray, or leave out --ray"),
     ],

@@ -210,6 +210,22 @@ mod tests {
         assert_eq!(windows(with(short), 0, false).1, [Ok(chosen); 20]);
     }
 
+    /// Asked about a state of its own, as a look-ahead does: the rule reads that state.
+    #[test]
+    fn a_rule_reads_the_state_that_it_is_asked_about() {
+        if !can_run() {
+            return;
+        }
+        let rule = Some(r#"{"factor": 0.5, "over": {"dt": 0.5}}"#);
+        let mut policy = policy_of(&Linear { rule, ..Linear::default() });
+        let mut features = vec![0.0; Schema::embedded().width()];
+        let chosen = Knobs { target: Span::from_millis(5), ..Knobs::default() };
+        assert_eq!(policy.choose(&features, &Knobs::default()), Ok(chosen));
+        features[0] = 0.6;
+        let wanted = Ok(Knobs { feed_forward: 0.5, ..chosen });
+        assert_eq!(policy.choose(&features, &Knobs::default()), wanted);
+    }
+
     #[test]
     fn a_rule_is_silent_where_the_model_is() {
         if can_run() {
