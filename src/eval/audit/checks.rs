@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::measures::{counts, deviation, entropy_bits, peak_amplitude, probe};
+use fastrand::Rng;
+
+use super::measures::{counts, entropy_bits, peak_amplitude, probe};
 use super::outcome::{Check, Figure, Limit};
 use super::runs::{Audited, Runs, Trace, Variant};
 use crate::eval::bootstrap::{DRAWS, Interval, Link, Resamples, intervals};
@@ -27,12 +29,14 @@ const ONE_BIN: f64 = 0.60;
 const EDGES: f64 = 0.20;
 /// Hits of the probe over chance.
 const PROBE: f64 = 2.0;
+/// How often classes are shuffled to see what the probe finds in nothing.
+const SHUFFLES: usize = 20;
 /// Share of decisions that the guard changes or rejects.
 const CLIPPED: f64 = 0.05;
 /// Share of windows in fallback.
 const FALLBACK: f64 = 0.001;
 /// How far the target may be from the oracle's, in bins.
-const NEAR_BINS: f64 = 2.0;
+const NEAR_BINS: usize = 2;
 /// How long after a change of phase, in seconds.
 const REACT_S: f64 = 3.0;
 /// Share of the changes of phase after which it must be that near.
@@ -270,17 +274,33 @@ fn probed(runs: &Runs) -> Check {
     let third = |l: &Audited| 3 * trips.partition_point(|t| *t < l.rtt_s) / trips.len().max(1);
     let key = |l: &Audited| (kind(&l.info), third(l));
     let classes: Vec<_> = runs.links.iter().map(key).collect::<BTreeSet<_>>().into_iter().collect();
+    // The square roots of shares: distances are then those of Hellinger, and no bin counts for more than another.
     let sample = |l: &Audited| {
         let class = classes.binary_search(&key(l)).unwrap_or_default();
-        let of = |knob| [mean_bin(l, knob), deviation(bins(l, knob).map(|b| b as f64))];
-        (class, [0, 1, 2].map(of).concat())
+        let shares = |knob: usize| {
+            let all = 0..runs.action.knobs[knob].values.len();
+            all.map(move |bin| share(l, knob, |b| b == bin).unwrap_or(0.0).sqrt()).collect::<Vec<_>>()
+        };
+        (class, [0, 1, 2].map(shares).concat())
     };
-    let samples: Vec<_> = runs.links.iter().map(sample).collect();
+    let samples: Vec<(usize, Vec<f64>)> = runs.links.iter().map(sample).collect();
     let found = probe(&samples);
     let over_chance = |hit: bool| f64::from(u8::from(hit)) / found.chance;
     let interval = mean(found.hits.iter().map(|hit| hit.map(over_chance)));
     let figure = Figure::of("hits over chance", interval, Some(Limit::AtLeast(PROBE)));
-    Check::new("v", "probe", vec![figure, Figure::plain("chance", Some(found.chance), None)])
+    // What the probe finds where there is nothing to find: each link with the class of another.
+    let mut rng = Rng::with_seed(SEED);
+    let mut of: Vec<usize> = samples.iter().map(|(class, _)| *class).collect();
+    let mut others = samples.clone();
+    let mut shuffled = Vec::new();
+    for _ in 0..SHUFFLES {
+        rng.shuffle(&mut of);
+        others.iter_mut().zip(&of).for_each(|(sample, class)| sample.0 = *class);
+        shuffled.extend(probe(&others).hits.into_iter().flatten().map(over_chance));
+    }
+    let nothing = (!shuffled.is_empty()).then(|| shuffled.iter().sum::<f64>() / shuffled.len() as f64);
+    let chance = Figure::plain("chance", Some(found.chance), None);
+    Check::new("v", "probe", vec![figure, chance, Figure::plain("with classes shuffled", nothing, None)])
 }
 
 /// (vi) The guard has nothing to do.
@@ -330,14 +350,14 @@ fn reacts(runs: &Runs) -> Check {
     let near = |l: &Audited| {
         let (mut hits, mut all) = (0.0, 0.0);
         for (i, phase) in l.baseline.first()?.phases.iter().enumerate() {
-            let best = best_target(l, i, default) as f64;
+            let best = best_target(l, i, default);
             for made in &l.own {
                 let by = (phase.from_s + REACT_S).min(phase.to_s);
                 let at = made.trace.at_s.partition_point(|t| *t <= by);
-                let Some(target) = at.checked_sub(1).and_then(|at| made.trace.target.get(at)) else {
+                let Some([target, ..]) = at.checked_sub(1).and_then(|at| made.trace.bins.get(at)) else {
                     continue;
                 };
-                hits += f64::from(u8::from((target - best).abs() <= NEAR_BINS));
+                hits += f64::from(u8::from(target.abs_diff(best) <= NEAR_BINS));
                 all += 1.0;
             }
         }

@@ -80,8 +80,8 @@ pub struct Probe {
     pub chance: f64,
 }
 
-/// Guesses the class of each sample from its numbers by the nearest mean of a class, this sample left out of its own. The
-/// numbers are divided by their standard deviations first. Ties go to the lowest class.
+/// Guesses the class of each sample from its numbers by the nearest mean of a class, this sample left out of its own. Ties go to
+/// the lowest class.
 pub fn probe(samples: &[(usize, Vec<f64>)]) -> Probe {
     let all = counts(samples.iter().map(|(class, _)| *class));
     let counts_here = |class: usize| all[&class] >= 2;
@@ -89,7 +89,6 @@ pub fn probe(samples: &[(usize, Vec<f64>)]) -> Probe {
     let most = all.values().filter(|&&n| n >= 2).max().copied().unwrap_or(0);
     let chance = if used.is_empty() { 1.0 } else { most as f64 / used.len() as f64 };
     let width = used.first().map_or(0, |(_, x)| x.len());
-    let scale: Vec<f64> = (0..width).map(|d| deviation(used.iter().map(|(_, x)| x[d]))).collect();
     let mut sums: BTreeMap<usize, (f64, Vec<f64>)> = BTreeMap::new();
     for (class, x) in &used {
         let (n, sum) = sums.entry(*class).or_insert_with(|| (0.0, vec![0.0; width]));
@@ -99,10 +98,7 @@ pub fn probe(samples: &[(usize, Vec<f64>)]) -> Probe {
     let guess = |own: usize, x: &[f64]| {
         let distance = |(class, (n, sum)): (&usize, &(f64, Vec<f64>))| {
             let out = f64::from(u8::from(*class == own));
-            let square = |d: usize| {
-                let mean = (sum[d] - out * x[d]) / (n - out);
-                if scale[d] > 1e-9 { ((x[d] - mean) / scale[d]).powi(2) } else { 0.0 }
-            };
+            let square = |d: usize| (x[d] - (sum[d] - out * x[d]) / (n - out)).powi(2);
             (*class, (0..width).map(square).sum::<f64>())
         };
         let nearest =
@@ -111,13 +107,6 @@ pub fn probe(samples: &[(usize, Vec<f64>)]) -> Probe {
     };
     let hit = |(class, x): &(usize, Vec<f64>)| counts_here(*class).then(|| guess(*class, x) == Some(*class));
     Probe { hits: samples.iter().map(hit).collect(), chance }
-}
-
-/// Standard deviation.
-pub fn deviation(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let n = values.clone().count().max(1) as f64;
-    let mean = values.clone().sum::<f64>() / n;
-    (values.map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
 #[cfg(test)]
