@@ -149,6 +149,45 @@ fn the_oracle_is_the_same_whatever_the_jobs_and_whether_it_was_resumed() {
     assert_eq!(refused.status.code(), Some(64));
 }
 
+/// With a rule, records say so and DualPI2 is what it was; a search without the rule is not taken for one with it.
+#[test]
+fn the_oracle_holds_settings_with_a_feed_forward() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().display().to_string();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (student, trees) = (root.join("models/student.onnx"), root.join("models/trees.onnx"));
+    let oracle = |more: &[&str]| {
+        let args = ["eval", "lowrate", "--smoke", "--oracle", "--split", "train", "--out", &out];
+        l4sd(&[&args, more].concat())
+    };
+    let records = || {
+        let text = std::fs::read_to_string(dir.path().join("oracle.jsonl")).unwrap();
+        let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        lines.filter(|l| l.get("record").is_some()).map(|mut l| l["record"].take()).collect::<Vec<_>>()
+    };
+    assert!(oracle(&[]).status.success());
+    let without = records();
+    let with_rule = oracle(&["--feed-forward", student.to_str().unwrap()]);
+    assert!(with_rule.status.success(), "{}", String::from_utf8_lossy(&with_rule.stderr));
+    let with = records().split_off(without.len());
+    assert_eq!((without.len(), with.len()), (3, 3));
+    let of = |records: &[serde_json::Value], default: bool| {
+        let tried = records.iter().flat_map(|r| r["tried"].as_array().unwrap().clone());
+        let mut all: Vec<_> =
+            tried.filter(|t| t["setting"].is_null() == default).map(|t| t.to_string()).collect();
+        all.sort();
+        all
+    };
+    assert!(without.iter().all(|r| r.get("feed_forward").is_none()));
+    assert!(with.iter().all(|r| r["feed_forward"].as_str().unwrap().starts_with("0.25 ")));
+    assert_eq!(of(&with, true), of(&without, true));
+    assert_ne!(of(&with, false), of(&without, false));
+    let refused = oracle(&["--feed-forward", trees.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(65));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("trees.onnx: it has no feed-forward rule"), "{said}");
+}
+
 /// Settings that jump each half second are followed later by 32 ms with a latency of that, and not at all when each decision is
 /// stale. The baseline does not decide and stays as it was.
 #[test]

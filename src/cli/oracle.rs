@@ -1,6 +1,7 @@
 //! `l4sd eval --oracle`: the best constants of each link, found with its hidden truth.
 
 use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::Args;
@@ -8,11 +9,13 @@ use clap::Args;
 use super::eval::{EvalArgs, failure, refused, write};
 use super::exit::{Exit, Failure};
 use super::print;
+use crate::control::model::{FeedForwardRule, ModelFile};
 use crate::eval::oracle::{self, OraclePlan};
 use crate::eval::plan::{self, Draws};
 use crate::eval::runner::RunError;
 use crate::eval::{Progress, RecordLog, file, tables};
 use crate::runtime::clock::{Clock as _, Monotonic};
+use crate::telemetry::features::schema::Schema;
 use crate::time::{Instant, Span};
 
 /// Arguments of the search.
@@ -25,6 +28,21 @@ pub(super) struct OracleArgs {
     /// Begin no run of the oracle after so many seconds; links in progress are given up
     #[arg(long, value_name = "SECONDS", requires = "oracle")]
     budget_s: Option<u64>,
+    /// Try every setting of the oracle with the feed-forward rule of this model file, as a model that has it would hold it
+    #[arg(long, value_name = "FILE", requires = "oracle")]
+    feed_forward: Option<PathBuf>,
+}
+
+/// The feed-forward rule of a model file.
+fn rule(file: &Path) -> Result<FeedForwardRule, Failure> {
+    let model = ModelFile::open(Some(file), &Schema::embedded(), None)?;
+    model.card.feed_forward_rule.ok_or_else(|| {
+        let without = anyhow::anyhow!(
+            "{}: it has no feed-forward rule; models/train/feed_forward.py gives it one, or leave --feed-forward out",
+            file.display()
+        );
+        Failure::new(Exit::Data, without)
+    })
 }
 
 /// Runs it.
@@ -32,7 +50,10 @@ pub(super) fn oracle(args: &EvalArgs) -> Result<(), Failure> {
     let clock = Monotonic::start();
     let split = plan::split(&args.split).map_err(refused)?;
     let draws = Draws { split, seed: args.split_seed, draws: args.draws, smoke: args.smoke };
-    let plan = OraclePlan::new(&args.grids, &draws).map_err(refused)?;
+    let mut plan = OraclePlan::new(&args.grids, &draws).map_err(refused)?;
+    if let Some(file) = &args.search.feed_forward {
+        plan = plan.with_rule(rule(file)?);
+    }
     let jobs = args.jobs.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let units = plan.units();
     let mut log = RecordLog::open_file(&args.out, oracle::FILE, &plan.header, args.fresh).map_err(failure)?;

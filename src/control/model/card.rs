@@ -2,6 +2,7 @@
 //! `l4sd.` is refused, since it would mean something that this program does not do.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -91,6 +92,14 @@ impl FeedForwardRule {
     /// The factor to ask for; 1 if it does not act.
     pub fn of(&self, features: &[f32]) -> f64 {
         if self.over.iter().all(|&(at, limit)| features[at] > limit) { self.factor } else { 1.0 }
+    }
+}
+
+impl fmt::Display for FeedForwardRule {
+    /// The factor, then place and limit of each feature.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.factor)?;
+        self.over.iter().try_for_each(|(at, limit)| write!(f, " {at}>{limit}"))
     }
 }
 

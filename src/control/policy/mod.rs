@@ -2,6 +2,7 @@
 
 pub mod asked;
 pub mod cadence;
+pub mod held;
 pub mod learned;
 pub mod lookahead;
 pub mod replay;

@@ -94,6 +94,9 @@ pub struct LinkRecord {
     pub other: Vec<Figures>,
     /// The best setting with all knobs free, then with one.
     pub oracles: Vec<Rerun>,
+    /// The rule whose feed-forward went with every setting, DualPI2 apart; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed_forward: Option<String>,
     /// Runs that this took.
     pub runs: u32,
     /// Their simulated seconds.

@@ -27,6 +27,7 @@ use super::runner::RunError;
 use super::score::Figures;
 use super::simulate::SimulateError;
 use super::summary::{CellRuns, Judgement, judge_runs};
+use crate::control::model::FeedForwardRule;
 use crate::sim::Grid;
 use crate::telemetry::features::Schema;
 
@@ -40,6 +41,7 @@ const SHORT_SECONDS: f64 = 30.0;
 pub struct OraclePlan {
     links: Vec<Link>,
     knobs: Knobs,
+    rule: Option<FeedForwardRule>,
     /// Split and version.
     pub header: Header,
     draws: usize,
@@ -69,7 +71,13 @@ impl OraclePlan {
         }
         let knobs = Knobs::new(Schema::embedded().action);
         let header = Header::new(draws.split.name(), draws.seed);
-        Ok(Self { links, knobs, header, draws: draws.draws as usize })
+        Ok(Self { links, knobs, rule: None, header, draws: draws.draws as usize })
+    }
+
+    /// Every setting with this feed-forward: constants as a model that has the rule would hold them.
+    #[must_use]
+    pub fn with_rule(self, rule: FeedForwardRule) -> Self {
+        Self { rule: Some(rule), ..self }
     }
 
     /// A unit of work for each link, in the order of tables.
@@ -79,7 +87,10 @@ impl OraclePlan {
             Design { cells, policies: vec!["oracle".to_owned()], seeds: vec![0], other_seeds: Vec::new() };
         design.units(
             |c| format!("{:?} {:?} {:?}", self.links[c].full, self.links[c].short, self.knobs),
-            |_| format!("{SHORT_SECONDS} {MARGIN_SHARE}"),
+            |_| match &self.rule {
+                None => format!("{SHORT_SECONDS} {MARGIN_SHARE}"),
+                Some(rule) => format!("{SHORT_SECONDS} {MARGIN_SHARE} {rule}"),
+            },
             |c| self.links[c].cost(),
         )
     }
@@ -105,7 +116,7 @@ impl OraclePlan {
                 scope.spawn(move || {
                     let go_on = || !stop.load(Ordering::Relaxed) && go_on();
                     while let Some(&i) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let outcome = search::search(&self.links[i], &self.knobs, &go_on);
+                        let outcome = search::search(&self.links[i], &self.knobs, self.rule.as_ref(), &go_on);
                         if matches!(outcome, Err(Stop::Time)) {
                             return;
                         }

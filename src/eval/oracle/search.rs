@@ -6,9 +6,13 @@ use std::collections::HashMap;
 use super::link::{Length, Link, LinkRecord, Measured, Rerun};
 use super::settings::{Axis, Knobs, Setting};
 use crate::config::Policy;
+use crate::control::model::FeedForwardRule;
+use crate::control::policy::held::Held;
 use crate::eval::score::{self, Figures, Traffic, Verdict};
 use crate::eval::simulate::SimulateError;
+use crate::sim::run::run_guarded;
 use crate::sim::{self, Scenario};
+use crate::telemetry::features::schema::Schema;
 
 /// Seeds of brief runs.
 const SHORT_SEEDS: [u64; 2] = [101, 102];
@@ -54,6 +58,7 @@ struct Run {
 struct Search<'a> {
     link: &'a Link,
     knobs: &'a Knobs,
+    rule: Option<&'a FeedForwardRule>,
     go_on: &'a dyn Fn() -> bool,
     /// `None` is the baseline.
     runs: HashMap<(Option<Setting>, Length), Vec<Run>>,
@@ -80,9 +85,17 @@ impl Search<'_> {
             if !(self.go_on)() {
                 return Err(Stop::Time);
             }
-            let policy = setting.map_or(Policy::DualPi2, |s| self.knobs.policy(s));
             let scenario = self.scenario(length);
-            let report = sim::run(scenario, &policy, seed).map_err(|e| Stop::Failed(e.into()))?;
+            let report = match (setting, self.rule) {
+                (Some(setting), Some(rule)) => {
+                    let held = Held::new(self.knobs.values(setting), rule.clone(), &Schema::embedded());
+                    run_guarded(scenario, Box::new(held), seed, &mut ()).0.report
+                }
+                (setting, _) => {
+                    let policy = setting.map_or(Policy::DualPi2, |s| self.knobs.policy(s));
+                    sim::run(scenario, &policy, seed).map_err(|e| Stop::Failed(e.into()))?
+                }
+            };
             if let Some(error) = report.conservation_error {
                 return Err(Stop::Failed(SimulateError::Account(error)));
             }
@@ -244,10 +257,15 @@ fn rounded(f: Figures) -> Figures {
     }
 }
 
-/// Searches a link, as long as `go_on` says so before each run.
-pub(super) fn search(link: &Link, knobs: &Knobs, go_on: &dyn Fn() -> bool) -> Result<LinkRecord, Stop> {
-    let mut search =
-        Search { link, knobs, go_on, runs: HashMap::new(), count: 0, seconds: 0.0, both_endless: false };
+/// Searches a link, settings with the feed-forward of `rule`, as long as `go_on` says so before each run.
+pub(super) fn search(
+    link: &Link,
+    knobs: &Knobs,
+    rule: Option<&FeedForwardRule>,
+    go_on: &dyn Fn() -> bool,
+) -> Result<LinkRecord, Stop> {
+    let runs = HashMap::new();
+    let mut search = Search { link, knobs, rule, go_on, runs, count: 0, seconds: 0.0, both_endless: false };
     let chosen = search.search()?;
     let mut tried: Vec<Measured> = Vec::new();
     for length in [Length::Short, Length::Full] {
@@ -282,6 +300,7 @@ pub(super) fn search(link: &Link, knobs: &Knobs, go_on: &dyn Fn() -> bool) -> Re
         baseline,
         other,
         oracles,
+        feed_forward: rule.map(FeedForwardRule::to_string),
         runs: search.count,
         simulated_s: search.seconds,
     })

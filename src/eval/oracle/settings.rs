@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::aqm::params::PiParams;
+use crate::aqm::params::{Knobs as AqmKnobs, PiParams};
 use crate::config::Constants;
 use crate::config::Policy;
 use crate::telemetry::features::schema::{Action, Schema};
@@ -77,11 +77,16 @@ impl Knobs {
         Setting(self.default)
     }
 
-    /// The policy that holds a setting for a whole run.
-    pub(super) fn policy(&self, Setting([target, gain, ramp]): Setting) -> Policy {
+    /// What a setting sets.
+    pub(super) fn values(&self, Setting([target, gain, ramp]): Setting) -> AqmKnobs {
         let no_feed_forward = self.action.default_bins()[3];
         let bins = [target.into(), gain.into(), ramp.into(), no_feed_forward];
-        let knobs = self.action.knobs_of(bins).unwrap_or_default();
+        self.action.knobs_of(bins).unwrap_or_default()
+    }
+
+    /// The policy that holds a setting for a whole run.
+    pub(super) fn policy(&self, setting: Setting) -> Policy {
+        let knobs = self.values(setting);
         let rfc = PiParams::default();
         Policy::DualPi2With(Constants {
             target: Some(knobs.target),
