@@ -1,8 +1,8 @@
 """What settings of the knobs are worth on a link: labels from the files of models/train/oracle.sh.
 
 Of each link and candidate: ln of the score against RFC 9332's constants before feasibility is looked at, and the probability
-of being feasible. A setting that was not tried on a link because a knob is without effect there (the ramp without L, target and
-gain without C) has the value of the one that differs in that knob alone. Where the scenario has phases, there is a value for each.
+of being feasible. Of a setting that was not tried, what its knobs add one by one is put together: that is off by .02 (the median) where
+a setting is off by .01 from brief runs to full ones. Where the scenario has phases, there is a value for each.
 
 It does not simulate, and states no formula of the AQM; candidates, scores and bounds come from l4sd_gym.rules, which is
 src/eval in Rust.
@@ -25,6 +25,8 @@ ASSUMED = 0.6
 # In margins: where a bound is out of sight. And differences without which nothing is said of a spread.
 FAR = 5.0
 FEWEST = 20
+# In margins: how far the room of a setting that was not tried is from what `between` says of it, beyond what seeds do.
+BUILT = {"utilization": 0.5, "ratio": 1.0, "p99_l": 0.4, "p99_c": 0.4, "mice": 1.0}
 
 
 def records(folder, split):
@@ -112,9 +114,13 @@ def noise(records):
     return spread
 
 
-def probability(room, spread, grid, phase=None):
-    """That all bounds hold on other seeds."""
-    return math.prod(0.5 * math.erfc(-x / spread.get((grid, phase, bound), ASSUMED) / math.sqrt(2)) for bound, x in room)
+def probability(room, spread, grid, phase=None, built=False):
+    """That all bounds hold on other seeds; `built` rooms are less certain."""
+
+    def of(bound):
+        return math.hypot(spread.get((grid, phase, bound), ASSUMED), BUILT[bound] if built else 0.0)
+
+    return math.prod(0.5 * math.erfc(-x / of(bound) / math.sqrt(2)) for bound, x in room)
 
 
 def _phases(record):
@@ -133,45 +139,96 @@ def _longest(record):
     return references, tried
 
 
-def table(record, spread, slack=None):
-    """`spread` is that of `noise`; `slack` gives margins by which a bound counts as wider ({bound: margins}). (values, chances): float arrays of shape (phases or 1, candidates), NaN where nothing is known."""
+def _measured(record, references, tried, phase, name):
+    """({setting: value and rooms}, bounds) of what was tried on a link, in a phase of it (place and name) or as a whole; the longest run with the
+    most seeds speaks. Rooms are bounded to FAR on either side."""
     cell = record["cell"]
-    # The longest run with the most seeds speaks.
-    references, tried = _longest(record)
-    names = _phases(record)
-    count = max(len(names), 1)
-    values = np.full((count, len(CANDIDATES)), np.nan)
-    chances = np.full((count, len(CANDIDATES)), np.nan)
-    values[:, 0], chances[:, 0] = 0.0, 1.0
-    has_l = any(_mean_ms(t["figures"], "l") is not None for t in references.values())
-    has_c = any(_mean_ms(t["figures"], "c") is not None for t in references.values())
 
-    def found(setting):
-        t, g, r = setting
-        for other in (setting, setting if has_l else (t, g, DEFAULT[2]), setting if has_c else (DEFAULT[0], DEFAULT[1], r)):
-            if other in tried:
-                return tried[other]
-        return None
+    def of(got, reference):
+        value, room = judge(got, reference, bursty=cell["bursty"], mice=cell["mice"], phase=name)
+        return value, None if room is None else named(room, reference, got)
 
-    for i, setting in enumerate(CANDIDATES[1:], 1):
-        runs = found(setting)
-        if runs is None:
-            if (not has_l and setting[:2] == DEFAULT[:2]) or (not has_c and setting[2] == DEFAULT[2]):
-                values[:, i], chances[:, i] = 0.0, 1.0
-            continue
+    def part(run):
+        return run["figures"] if phase is None else run["phases"][phase]
+
+    reference = part(references[max(references)])
+    _, room = of(reference, reference)
+    bounds = [bound for bound, _ in room]
+    measured = {DEFAULT: np.array([0.0] + [min(x, FAR) for _, x in room])}
+    for setting, runs in tried.items():
         both = [key for key in runs if key in references]
-        if not both:
-            continue
-        key = max(both)
-        got, ref = runs[key], references[key]
-        pairs = zip(got["phases"], ref["phases"], names, strict=True) if names else [(got["figures"], ref["figures"], None)]
-        for p, (a, b, phase) in enumerate(pairs):
-            value, room = judge(a, b, bursty=cell["bursty"], mice=cell["mice"], phase=phase)
-            if value is not None:
-                values[p, i] = value
-                wider = [(bound, x + (slack or {}).get(bound, 0.0)) for bound, x in named(room, b, a)]
-            chances[p, i] = probability(wider, spread, cell["grid"], phase)
-    return values, chances
+        if both and setting != DEFAULT:
+            value, room = of(part(runs[max(both)]), part(references[max(both)]))
+            if value is not None and [bound for bound, _ in room] == bounds:
+                measured[setting] = np.array([value] + [float(np.clip(x, -FAR, FAR)) for _, x in room])
+    return measured, bounds
+
+
+def _along(points, length):
+    """Rows 0 to `length` - 1 between the rows of {place: row}, the outermost beyond them; None if there is none."""
+    if not points:
+        return None
+    at = sorted(points)
+    rows = np.array([points[i] for i in at])
+    return np.stack([np.interp(range(length), at, column) for column in rows.T], 1)
+
+
+def between(measured, has_l, has_c, settings):
+    """(rows, built): of each setting what `measured`, {setting: row}, says of it, or, where it was not tried, the row of its target alone and
+    what gain and ramp each add to that, at the nearest targets at which they were tried; NaN where nothing is known. `built` is how many
+    such sums a row is made of. A knob without effect (ramp without L, gain and any target from that of DEFAULT on without C) is as it is in DEFAULT."""
+    target, gain, ramp = DEFAULT
+    targets = 1 + max(t for t, _, _ in [*settings, *measured])
+    ramps = 1 + max(r for _, _, r in [*settings, *measured])
+    width = len(measured[DEFAULT])
+
+    def alike(setting):
+        t, g, r = setting
+        if not has_c:
+            t, g = min(t, target), gain
+        return t, g, r if has_l else ramp
+
+    known = {}
+    for setting, row in measured.items():
+        known.setdefault(alike(setting), row)
+    alone = _along({t: row for (t, g, r), row in known.items() if (g, r) == (gain, ramp)}, targets)
+
+    def effect(of):
+        """What settings `of(target)` add to the target alone, by target."""
+        return _along({t: known[of(t)] - known[t, gain, ramp] for t in range(targets) if of(t) in known and (t, gain, ramp) in known}, targets)
+
+    gains = {g: effect(lambda t, g=g: (t, g, ramp)) for g in {g for _, g, _ in map(alike, settings)}}
+    tried = {r: effect(lambda t, r=r: (t, gain, r)) for r in range(ramps)}
+    tried = {r: e for r, e in tried.items() if e is not None}
+    ladder = _along({r: e.ravel() for r, e in tried.items()}, ramps).reshape(ramps, targets, width)
+    rows, built = np.full((len(settings), width), np.nan), np.zeros(len(settings), int)
+    for i, setting in enumerate(settings):
+        t, g, r = alike(setting)
+        if (t, g, r) in known:
+            rows[i] = known[t, g, r]
+        elif gains[g] is not None and (r in tried or min(tried) < r < max(tried)):
+            rows[i] = alone[t] + gains[g][t] + ladder[r][t]
+            built[i] = 1
+    return rows, built
+
+
+def table(record, spread, slack=None):
+    """`spread` is that of `noise`; `slack` gives margins by which a bound counts as wider ({bound: margins}). (values, chances): float arrays of
+    shape (phases or 1, candidates), NaN where nothing is known. What was not tried is put together from what was (`between`), and less certain."""
+    references, tried = _longest(record)
+    names, grid = _phases(record), record["cell"]["grid"]
+    has_l, has_c = (any(_mean_ms(t["figures"], queue) is not None for t in references.values()) for queue in "lc")
+    values, chances = [], []
+    for phase, name in enumerate(names) if names else [(None, None)]:
+        measured, bounds = _measured(record, references, tried, phase, name)
+        rows, built = between(measured, has_l, has_c, CANDIDATES)
+        values.append(rows[:, 0])
+        chances.append([])
+        for row, sums in zip(rows, built, strict=True):
+            room = [(bound, x + (slack or {}).get(bound, 0.0)) for bound, x in zip(bounds, row[1:], strict=True)]
+            chances[-1].append(probability(room, spread, grid, name, sums > 0))
+        chances[-1][0] = 1.0
+    return np.array(values), np.array(chances)
 
 
 def gain(values, chances):

@@ -163,9 +163,11 @@ def test_a_part_counts_for_the_labels_that_it_has() -> None:
 
 def test_known_labels_are_counted_by_goal_and_sequence() -> None:
     labels = teacher.Labels([record(1), record(9)], 0.15, "cpu")
-    # DualPI2 is a candidate too. Three states, of which one is of the first link, and a sequence that has none.
+    # One target beside DualPI2's: what is between them is known too, and so are all 12 that change the target alone. Three targets and five
+    # ramps at one of them: those 12, and the five ramps at the four targets of candidates. Three states, of which one is of the first
+    # link, and a sequence that has none.
     known, there = labels.counts(torch.tensor([[0, 1, 1, -1], [-1, -1, -1, -1]]))
-    assert known.tolist() == [[2 + 10 + 10, 0]] * len(teacher.context.GOALS) and there.tolist() == [[3, 0]] * len(teacher.context.GOALS)
+    assert known.tolist() == [[12 + 32 + 32, 0]] * len(teacher.context.GOALS) and there.tolist() == [[3, 0]] * len(teacher.context.GOALS)
 
 
 @pytest.mark.parametrize(("there", "fix"), [(1, "1 are visible; start torchrun with --nproc-per-node 1"), (0, "0 are visible; --device cpu trains without")])

@@ -49,3 +49,47 @@ def test_a_phase_is_judged_by_its_spread() -> None:
     spread = {("switch", None, "utilization"): 1.0, ("switch", "c_only", "utilization"): 2.0}
     assert values.probability([("utilization", 0.5)], spread, "switch") == pytest.approx(0.6915, abs=1e-4)
     assert values.probability([("utilization", 0.5)], spread, "switch", "c_only") == pytest.approx(0.5987, abs=1e-4)
+
+
+def row(value: float, room: float) -> "values.np.ndarray":
+    return values.np.array([value, room])
+
+
+def test_what_was_not_tried_is_put_together_from_what_knobs_add() -> None:
+    """Targets 5 and 9 alone: -.4 and 0, at 7 half of both. Gain 4 adds -.1 at 5 and -.3 at 9, at 7 -.2; ramp 2 adds -.2 at 5, its only target,
+    and ramp 3 half of what ramps 2 and 4 add. Rooms likewise. What was tried is taken as it is, however it adds up."""
+    measured = {
+        (9, 2, 4): row(0.0, 2.0),
+        (5, 2, 4): row(-0.4, 1.0),
+        (5, 4, 4): row(-0.5, 0.5),
+        (9, 4, 4): row(-0.3, 2.0),
+        (5, 2, 2): row(-0.6, -1.0),
+        (9, 4, 2): row(-0.7, 4.0),
+    }
+    settings = [(7, 2, 4), (7, 4, 4), (7, 4, 2), (7, 2, 3), (9, 4, 2), (9, 3, 4), (9, 2, 6)]
+    rows, built = values.between(measured, True, True, settings)
+    assert rows[0] == pytest.approx([-0.2, 1.5])
+    assert rows[1] == pytest.approx([-0.4, 1.25])
+    assert rows[2] == pytest.approx([-0.6, -0.75])
+    assert rows[3] == pytest.approx([-0.3, 0.5])
+    assert rows[4] == pytest.approx([-0.7, 4.0])
+    assert values.np.isnan(rows[5:]).all(), "gain 3 and ramp 6 were tried at no target"
+    assert list(built[:5]) == [1, 1, 1, 1, 0]
+
+
+def test_a_knob_without_effect_is_as_in_the_default() -> None:
+    """Without L every ramp is the same. Without C so is every gain, and a target from the default's on; shorter ones are not."""
+    measured = {(9, 2, 4): row(0.0, 2.0), (5, 2, 4): row(-0.4, 1.0), (9, 2, 0): row(-0.1, 0.0)}
+    no_l, built = values.between(measured, False, True, [(5, 2, 0), (9, 2, 11)])
+    assert no_l.tolist() == [[-0.4, 1.0], [0.0, 2.0]] and not built.any()
+    no_c, built = values.between(measured, True, False, [(11, 4, 0), (9, 0, 4), (5, 4, 4), (7, 1, 0)])
+    assert no_c[:3].tolist() == [[-0.1, 0.0], [0.0, 2.0], [-0.4, 1.0]]
+    assert no_c[3] == pytest.approx([-0.3, -0.5])
+    assert list(built) == [0, 0, 0, 1]
+
+
+def test_what_is_put_together_is_less_certain() -> None:
+    """Half a margin of room of utilisation: Phi(.5 / .3); put together, Phi(.5 / sqrt(.3^2 + .5^2))."""
+    spread = {("rtt", None, "utilization"): 0.3}
+    assert values.probability([("utilization", 0.5)], spread, "rtt") == pytest.approx(0.9522, abs=1e-4)
+    assert values.probability([("utilization", 0.5)], spread, "rtt", built=True) == pytest.approx(0.8044, abs=1e-4)
