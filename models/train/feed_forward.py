@@ -17,7 +17,7 @@ from pathlib import Path
 
 import onnx
 
-IDLE, P, FLOWS = 0.2, 0.05, 2.5
+IDLE, P, FLOWS = 0.2, 0.03, 2.5
 FACTOR = 0.25
 
 

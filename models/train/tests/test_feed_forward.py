@@ -41,10 +41,10 @@ def told(file: Path) -> dict[str, str]:
 
 
 def test_limits_are_those_of_the_schemas_units(files: tuple[Path, Path]) -> None:
-    """ln(1 + .2 / .01) = ln 21, ln(1 + .05 / .02) = ln 3.5, ln(1 + 2.5 / 1) = ln 3.5."""
+    """ln(1 + .2 / .01) = ln 21, ln(1 + .03 / .02) = ln 2.5, ln(1 + 2.5 / 1) = ln 3.5."""
     rule = json.loads(told(files[1])["l4sd.feed_forward_rule"])
     assert rule["factor"] == 0.25
-    want = {"idle.mean_0.064s": math.log(21.0), "p_base": math.log(3.5), "flows_steady_c": math.log(3.5)}
+    want = {"idle.mean_0.064s": math.log(21.0), "p_base": math.log(2.5), "flows_steady_c": math.log(3.5)}
     assert rule["over"] == pytest.approx(want, abs=1e-4)
     assert set(rule["over"]) <= set(NAMES)
 
