@@ -187,7 +187,7 @@ mod tests {
             for ecn in Ecn::ALL {
                 let mut f = frame(version, ecn, 84, 3);
                 let parsed = parse(&f);
-                assert_eq!((parsed.kind, parsed.ecn, parsed.l3_offset), (kind, ecn, L3 as u16));
+                assert_eq!((parsed.kind, parsed.ecn, parsed.l3_offset), (kind, ecn, L3 as u8));
                 assert_eq!(set_ce(&mut f), matches!(ecn, Ecn::Ect0 | Ecn::Ect1));
             }
             let flows: std::collections::BTreeSet<u32> =

@@ -45,6 +45,20 @@ pub enum Network {
 /// The largest offset in [`Network`].
 pub const MAX_L3_OFFSET: usize = TYPE_AT + 4 * MAX_TAGS + 2 + 4 * MAX_LABELS;
 
+/// Where the IP header of an untagged frame starts.
+pub const PLAIN_L3_OFFSET: usize = TYPE_AT + 2;
+
+/// The first bytes of the packet in the frame that most frames are, so that all there is to know of it is known after
+/// one look at its length: untagged, IPv4 without options, four bytes or more behind the header. None for any other.
+#[inline]
+pub(super) fn plain_ipv4(frame: &[u8]) -> Option<&[u8]> {
+    const NO_OPTIONS: u8 = 0x45;
+    let start: &[u8; PLAIN_L3_OFFSET + 20 + 4] = frame.first_chunk()?;
+    let kind = u16::from_be_bytes([start[TYPE_AT], start[TYPE_AT + 1]]);
+    let plain = kind == ethertype::IPV4 && start[PLAIN_L3_OFFSET] == NO_OPTIONS;
+    plain.then_some(&start[PLAIN_L3_OFFSET..])
+}
+
 /// Finds the network layer of a frame.
 #[inline]
 pub fn network(frame: &[u8]) -> Network {

@@ -22,7 +22,7 @@ pub use kind::FrameKind;
 use ethernet::Network;
 use ip::{Ipv4, Ipv6};
 
-/// What the forwarder knows about a frame.
+/// What the forwarder knows about a frame, in as many bytes as a register has.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Parsed {
     /// What the frame carries.
@@ -32,7 +32,7 @@ pub struct Parsed {
     /// The DSCP, 0..=63; 0 if the frame is not IP.
     pub dscp: u8,
     /// Offset of the IP header in the frame; 0 if the frame is not IP.
-    pub l3_offset: u16,
+    pub l3_offset: u8,
     /// A hash of addresses, protocol and ports (see [`flow`]), never 0 for IP; 0 if the frame is not IP.
     pub flow: u32,
 }
@@ -46,32 +46,49 @@ impl Parsed {
 /// Reads a frame, from the destination address on and without FCS.
 #[inline]
 pub fn parse(frame: &[u8]) -> Parsed {
+    match plain_ipv4(frame) {
+        Some(packet) => of_ipv4(&packet, ethernet::PLAIN_L3_OFFSET),
+        None => parse_any(frame),
+    }
+}
+
+/// The packet in the frame that most frames are, untagged IPv4 without options: a loop keeps this in sight, and
+/// [`parse_any`] out of it. None for any other.
+#[inline]
+pub fn plain_ipv4(frame: &[u8]) -> Option<Ipv4<'_>> {
+    ethernet::plain_ipv4(frame).and_then(Ipv4::new)
+}
+
+/// As [`parse`], whatever the frame is.
+#[inline(never)]
+pub fn parse_any(frame: &[u8]) -> Parsed {
     match ethernet::network(frame) {
-        Network::Ipv4(at) => {
-            let Some(packet) = frame.get(at..).and_then(Ipv4::new) else {
-                return Parsed::without_ip(FrameKind::Malformed);
-            };
-            Parsed {
-                kind: FrameKind::Ipv4,
-                ecn: packet.ecn(),
-                dscp: packet.dscp(),
-                l3_offset: at as u16,
-                flow: flow::of_ipv4(&packet),
-            }
-        }
-        Network::Ipv6(at) => {
-            let Some(packet) = frame.get(at..).and_then(Ipv6::new) else {
-                return Parsed::without_ip(FrameKind::Malformed);
-            };
-            Parsed {
+        Network::Ipv4(at) => match frame.get(at..).and_then(Ipv4::new) {
+            Some(packet) => of_ipv4(&packet, at),
+            None => Parsed::without_ip(FrameKind::Malformed),
+        },
+        Network::Ipv6(at) => match frame.get(at..).and_then(Ipv6::new) {
+            Some(packet) => Parsed {
                 kind: FrameKind::Ipv6,
                 ecn: packet.ecn(),
                 dscp: packet.dscp(),
-                l3_offset: at as u16,
+                l3_offset: at as u8,
                 flow: flow::of_ipv6(&packet),
-            }
-        }
+            },
+            None => Parsed::without_ip(FrameKind::Malformed),
+        },
         Network::Other(kind) => Parsed::without_ip(kind),
+    }
+}
+
+#[inline]
+fn of_ipv4(packet: &Ipv4<'_>, at: usize) -> Parsed {
+    Parsed {
+        kind: FrameKind::Ipv4,
+        ecn: packet.ecn(),
+        dscp: packet.dscp(),
+        l3_offset: at as u8,
+        flow: flow::of_ipv4(packet),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What holds for `wire` whatever the bytes are. Shared by the property tests, the replay of regressions and the fuzz
 //! target.
 
-use l4sd::wire::{Ecn, FrameKind, parse, set_ce};
+use l4sd::wire::{Ecn, FrameKind, parse, parse_any, set_ce};
 
 /// Panics if a law is broken for `frame`.
 pub(crate) fn hold(frame: &[u8]) {
     let parsed = parse(frame);
     assert_eq!(parsed, parse(frame), "the same bytes read the same");
+    assert_eq!(parsed, parse_any(frame), "the short way leads where the long one does");
     let at = usize::from(parsed.l3_offset);
     let header = match parsed.kind {
         FrameKind::Ipv4 => 20,
