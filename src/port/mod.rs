@@ -100,6 +100,12 @@ pub trait PortPair {
     /// How many frames `send` will take right now.
     fn tx_room(&self, to: Side) -> usize;
 
+    /// Whether `send` will take a frame right now.
+    #[inline]
+    fn tx_has_room(&self, to: Side) -> bool {
+        self.tx_room(to) > 0
+    }
+
     /// Bytes accepted by `send` towards `to` that are not known to have left the host's rings: the FIFO that hides
     /// behind the AQM.
     fn tx_pending_bytes(&self, to: Side) -> u64;

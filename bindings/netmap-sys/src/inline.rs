@@ -4,23 +4,29 @@
 use crate::freebsd::{netmap_if, netmap_ring, netmap_slot};
 
 /// The slot after `index` in a ring of `num_slots`.
+#[inline]
 pub const fn ring_next(num_slots: u32, index: u32) -> u32 {
-    if index + 1 >= num_slots { 0 } else { index + 1 }
+    let next = index.wrapping_add(1);
+    if next >= num_slots { 0 } else { next }
 }
 
 /// Slots from `head` up to `tail`, both below `num_slots`: those that belong to the program.
+#[inline]
 pub const fn ring_space(num_slots: u32, head: u32, tail: u32) -> u32 {
-    if tail >= head { tail - head } else { tail + num_slots - head }
+    let ahead = tail.wrapping_sub(head);
+    if tail >= head { ahead } else { ahead.wrapping_add(num_slots) }
 }
 
 /// Whether no slot belongs to the program.
+#[inline]
 pub const fn ring_empty(head: u32, tail: u32) -> bool {
     head == tail
 }
 
 /// Slots of a transmit ring that were handed over and are not known to be done: one slot always stays free.
+#[inline]
 pub const fn tx_pending(num_slots: u32, head: u32, tail: u32) -> u32 {
-    num_slots - 1 - ring_space(num_slots, head, tail)
+    num_slots.wrapping_sub(1).wrapping_sub(ring_space(num_slots, head, tail))
 }
 
 /// Where buffer `index` starts, in bytes from the ring that says `buf_ofs`.
@@ -78,6 +84,7 @@ pub unsafe fn rxring(nifp: *mut netmap_if, index: u32) -> Option<*mut netmap_rin
 ///
 /// # Safety
 /// `ring` is a ring in a mapped region and `index < num_slots`.
+#[inline]
 pub unsafe fn slot(ring: *mut netmap_ring, index: u32) -> *mut netmap_slot {
     // SAFETY: the slots follow the ring's header, and the caller says that there are more than `index`.
     unsafe { (&raw mut (*ring).slot).cast::<netmap_slot>().add(index as usize) }

@@ -35,7 +35,7 @@
 //! ```
 
 mod census;
-#[cfg(any(test, feature = "model"))]
+#[cfg(any(test, feature = "crash"))]
 pub mod crash;
 mod error;
 mod kernel;
@@ -54,4 +54,4 @@ pub use mapping::Mapping;
 pub use name::{NameError, PortName, Rings};
 pub use port::{Netmap, Options, Port, Registered};
 pub use region::{Buffer, Region, SlotFault};
-pub use ring::{NotTaken, Received, RingId, RxRing, SlotFlags, SlotInfo, TxRing};
+pub use ring::{NotTaken, Received, RingId, RxRing, SlotFlags, SlotInfo, TxRing, Waiting};

@@ -302,6 +302,7 @@ impl Port {
     }
 
     /// The memory it uses.
+    #[inline]
     pub fn region(&self) -> &Arc<Region> {
         &self.region
     }
@@ -336,6 +337,7 @@ impl Port {
     ///
     /// # Panics
     /// If there is no such ring.
+    #[inline]
     pub fn rx(&mut self, ring: usize) -> &mut RxRing {
         &mut self.rx[ring]
     }
@@ -344,11 +346,13 @@ impl Port {
     ///
     /// # Panics
     /// If there is no such ring.
+    #[inline]
     pub fn tx(&mut self, ring: usize) -> &mut TxRing {
         &mut self.tx[ring]
     }
 
     /// All bound rings.
+    #[inline]
     pub fn rings(&self) -> (&[RxRing], &[TxRing]) {
         (&self.rx, &self.tx)
     }
@@ -510,6 +514,6 @@ impl Port {
 }
 
 fn before_store() {
-    #[cfg(any(test, feature = "model"))]
+    #[cfg(any(test, feature = "crash"))]
     crate::crash::before_store();
 }

@@ -4,7 +4,6 @@
 //! never becomes two tokens of one process.
 
 use core::fmt;
-use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use l4sd_netmap_sys::FIRST_BUFFER;
@@ -16,14 +15,15 @@ use crate::mapping::Mapping;
 #[must_use = "a dropped buffer is lost"]
 #[derive(Eq, PartialEq)]
 pub struct Buffer {
-    index: NonZeroU32,
+    index: u32,
     region: u32,
 }
 
 impl Buffer {
     /// The index that slots carry, at least 2.
+    #[inline]
     pub fn index(&self) -> u32 {
-        self.index.get()
+        self.index
     }
 }
 
@@ -78,6 +78,7 @@ impl Region {
     }
 
     /// Bytes in a buffer.
+    #[inline]
     pub fn buffer_size(&self) -> u32 {
         self.buffer_size
     }
@@ -96,6 +97,7 @@ impl Region {
     ///
     /// # Panics
     /// If the buffer is of another region.
+    #[inline]
     pub fn bytes<'a>(&'a self, buffer: &'a Buffer, len: usize) -> &'a [u8] {
         let (start, len) = self.range(buffer, len);
         // SAFETY: `range` is inside the mapping, which lives as long as `self`. The token is the only one of this
@@ -107,6 +109,7 @@ impl Region {
     ///
     /// # Panics
     /// If the buffer is of another region.
+    #[inline]
     pub fn bytes_mut<'a>(&'a self, buffer: &'a mut Buffer, len: usize) -> &'a mut [u8] {
         let (start, len) = self.range(buffer, len);
         // SAFETY: as in `bytes`; the exclusive borrow of the only token makes the slice exclusive.
@@ -114,9 +117,12 @@ impl Region {
     }
 
     /// The token for an index that was in a slot or in the chain of extra buffers and is there no longer.
+    #[inline]
     pub(crate) fn mint(&self, index: u32) -> Result<Buffer, SlotFault> {
         let out_of_range = SlotFault::OutOfRange(index);
-        let number = NonZeroU32::new(index).filter(|_| index >= FIRST_BUFFER).ok_or(out_of_range)?;
+        if index < FIRST_BUFFER {
+            return Err(out_of_range);
+        }
         let held = self.held.get(index as usize).ok_or(out_of_range)?;
         // Not one atomic operation, which would cost as much as the rest of a receive: a kernel that gives one index
         // to two threads in the same instant is not caught.
@@ -124,19 +130,27 @@ impl Region {
             return Err(SlotFault::Duplicate(index));
         }
         held.store(true, Ordering::Relaxed);
-        Ok(Buffer { index: number, region: self.tag })
+        Ok(Buffer { index, region: self.tag })
     }
 
     /// Takes a token whose index goes into a slot or into the chain.
-    #[expect(clippy::needless_pass_by_value, reason = "taking the token is the point")]
+    #[inline]
     pub(crate) fn surrender(&self, buffer: Buffer) -> u32 {
         self.check(&buffer);
+        self.release(buffer)
+    }
+
+    /// The same for a buffer that was checked.
+    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "taking the token is the point")]
+    pub(crate) fn release(&self, buffer: Buffer) -> u32 {
         self.held[buffer.index() as usize].store(false, Ordering::Relaxed);
         buffer.index()
     }
 
+    #[inline]
     pub(crate) fn check(&self, buffer: &Buffer) {
-        assert_eq!(buffer.region, self.tag, "a buffer of another region");
+        assert!(buffer.region == self.tag, "a buffer of another region");
     }
 
     pub(crate) fn map(&self) -> &Mapping {
@@ -153,9 +167,12 @@ impl Region {
         self.buffers_at
     }
 
+    #[inline]
     fn range(&self, buffer: &Buffer, len: usize) -> (usize, usize) {
         self.check(buffer);
-        let start = self.buffers_at + buffer.index() as usize * self.buffer_size as usize;
+        // Inside the mapping, which `new` saw: `mint` makes no token of an index that is not.
+        let start =
+            self.buffers_at.wrapping_add((buffer.index() as usize).wrapping_mul(self.buffer_size as usize));
         (start, len.min(self.buffer_size as usize))
     }
 }

@@ -9,7 +9,7 @@ mod rx;
 mod shared;
 mod tx;
 
-pub use rx::{NotTaken, Received, RxRing};
+pub use rx::{NotTaken, Received, RxRing, Waiting};
 pub(crate) use shared::{RingHeader, Shared};
 pub use tx::TxRing;
 
@@ -48,20 +48,24 @@ impl SlotFlags {
     pub(crate) const REPORT: Self = Self(NS_REPORT as u16);
 
     /// As the kernel has them.
+    #[inline]
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
+    #[inline]
     pub(crate) const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// As the kernel has them.
+    #[inline]
     pub const fn bits(self) -> u16 {
         self.0
     }
 
     /// Whether the frame goes on in the next slot.
+    #[inline]
     pub const fn more_fragments(self) -> bool {
         self.0 & NS_MOREFRAG as u16 != 0
     }

@@ -1,7 +1,7 @@
 //! One netmap port of a pair: its rings, what its transmission owes, and its link.
 
 use l4sd_host::Link;
-use l4sd_netmap::{Buffer, NotTaken, Port, SlotFlags, TxRing};
+use l4sd_netmap::{Buffer, Port, SlotFlags, SlotInfo, TxRing};
 
 use super::Frame;
 use super::open::port_error;
@@ -63,78 +63,87 @@ impl Half {
         spares: &mut Vec<Buffer>,
     ) -> Result<(), PortError> {
         self.port.rx_sync().map_err(|e| port_error(&self.spec, e))?;
-        let (end, rings) = (batch.len() + budget, self.port.rx_rings());
+        let (before, rings) = (batch.len(), self.port.rx_rings());
+        let end = before + budget;
         for turn in 0..rings {
             let index = (self.first_ring + turn) % rings;
             let (ring, in_chain) = (self.port.rx(index), &mut self.in_chain[index]);
             while batch.len() < end
-                && let Some(slot) = ring.peek()
+                && let Some(waiting) = ring.waiting()
             {
-                let continued = core::mem::replace(in_chain, slot.flags.more_fragments());
-                if continued || slot.flags.more_fragments() {
-                    self.counters.rx_oversize += u64::from(!continued);
-                    ring.skip();
-                } else if slot.len == 0 {
+                let SlotInfo { len, flags, .. } = waiting.slot();
+                if flags.more_fragments() || *in_chain {
+                    self.counters.rx_oversize += u64::from(!*in_chain);
+                    *in_chain = flags.more_fragments();
+                    waiting.skip();
+                } else if len == 0 {
                     self.counters.rx_kernel_drops += 1;
-                    ring.skip();
+                    waiting.skip();
                 } else if let Some(spare) = spares.pop() {
-                    match ring.take(spare) {
+                    match waiting.take(spare) {
                         Ok(received) => {
-                            self.counters.rx_frames += 1;
-                            let pool = self.pool as u8;
-                            batch.push(Frame { buffer: received.buffer, len: received.len, pool });
+                            batch.push(Frame::new(received.buffer, received.len, self.pool));
                         }
-                        Err(NotTaken::Empty(spare)) => {
-                            spares.push(spare);
-                            break;
-                        }
-                        Err(NotTaken::Repaired(_)) => {
+                        Err(_) => {
                             self.counters.rx_kernel_drops += 1;
                             self.swallowed += 1;
                         }
                     }
                 } else {
                     self.counters.rx_no_buffer += 1;
-                    ring.skip();
+                    waiting.skip();
                 }
             }
         }
+        self.counters.rx_frames += (batch.len() - before) as u64;
         self.first_ring = (self.first_ring + 1) % rings;
         Ok(())
     }
 
+    #[inline]
     fn tx(&self) -> &TxRing {
         &self.port.rings().1[TX_RING]
     }
 
+    #[inline]
     pub(super) fn tx_room(&self) -> usize {
         self.tx().space() as usize
     }
 
+    #[inline]
+    pub(super) fn tx_has_room(&self) -> bool {
+        !self.tx().is_full()
+    }
+
+    #[inline]
     pub(super) fn tx_pending_bytes(&self) -> u64 {
         self.tx().pending_bytes()
     }
 
+    #[inline]
     fn is_idle(&self) -> bool {
         self.tx().pending_slots() == 0
     }
 
+    #[inline]
     fn begin(&mut self, now: Instant) {
-        if self.is_idle() {
+        // Without a byte on its way it may be idle.
+        if self.tx_pending_bytes() == 0 && self.is_idle() {
             (self.tx_progress, self.tx_looked) = (now, now);
         }
     }
 
     /// Exchanges a buffer of this port's memory for one whose frame has left.
+    #[inline(always)]
     pub(super) fn put(&mut self, frame: Frame, now: Instant, spares: &mut Vec<Buffer>) -> Result<(), Frame> {
         self.begin(now);
-        let Frame { buffer, len, pool } = frame;
-        match self.port.tx(TX_RING).put(buffer, len, SlotFlags::NONE) {
+        let (len, memory) = (frame.len(), frame.memory());
+        match self.port.tx(TX_RING).put(frame.buffer, len, SlotFlags::NONE) {
             Ok(Some(completed)) => spares.push(completed),
             Ok(None) => self.swallowed += 1,
-            Err(buffer) => return Err(Frame { buffer, len, pool }),
+            Err(buffer) => return Err(Frame::new(buffer, len, memory)),
         }
-        self.counters.tx_frames += 1;
+        self.counters.tx_frames = self.counters.tx_frames.wrapping_add(1);
         Ok(())
     }
 

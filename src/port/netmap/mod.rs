@@ -34,19 +34,30 @@ const LINK_CHECK: Span = Span::from_millis(100);
 #[derive(Debug)]
 pub struct Frame {
     buffer: Buffer,
-    len: u16,
-    pool: u8,
+    /// Its length, and 2^16 times its memory: a frame is three words, each of which keeps to a register.
+    len_and_memory: u32,
 }
 
 impl Frame {
+    #[inline]
+    fn new(buffer: Buffer, len: u16, memory: usize) -> Self {
+        Self { buffer, len_and_memory: u32::from(len) | (memory as u32) << 16 }
+    }
+
+    #[inline]
+    const fn len(&self) -> u16 {
+        self.len_and_memory as u16
+    }
+
     /// The index of its buffer, by which netmap knows it.
     pub fn index(&self) -> u32 {
         self.buffer.index()
     }
 
     /// Which memory it is in: 1 if it came from a right port that shares none with the left, else 0.
+    #[inline]
     pub fn memory(&self) -> usize {
-        usize::from(self.pool)
+        (self.len_and_memory >> 16) as usize
     }
 }
 
@@ -57,8 +68,8 @@ pub struct NetmapPort {
     halves: Option<[Half; 2]>,
     /// By [`Half::pool`]; the second is empty while both ports share memory.
     spares: [Vec<Buffer>; 2],
-    /// Buffers in no slot: spares and what the caller holds.
-    extra: usize,
+    /// Buffers that were in no slot when the ports were opened.
+    granted: usize,
     /// Where a borrower of ports writes how many frames it holds.
     board: Option<keep::Board>,
     lost_restart: u64,
@@ -99,18 +110,21 @@ impl NetmapPort {
             spares.reserve_exact(buffers - spares.len());
         }
         let next_check = Instant::ZERO;
-        Self { halves, spares: extra, extra: buffers, board, lost_restart, promiscuous, next_check }
+        Self { halves, spares: extra, granted: buffers, board, lost_restart, promiscuous, next_check }
     }
 
+    #[inline]
     fn half(&self, side: Side) -> &Half {
         &self.both()[side.index()]
     }
 
+    #[inline]
     fn both(&self) -> &[Half; 2] {
         self.halves.as_ref().expect("only `drop` takes the halves")
     }
 
     /// Splits the borrow: both ports, and the spares of each memory.
+    #[inline]
     fn parts(&mut self) -> (&mut [Half; 2], &mut [Vec<Buffer>; 2]) {
         (self.halves.as_mut().expect("only `drop` takes the halves"), &mut self.spares)
     }
@@ -125,8 +139,29 @@ impl NetmapPort {
         found
     }
 
+    /// A frame that cannot change places: of the other memory, or without a byte.
+    #[inline(never)]
+    fn send_copy(&mut self, to: Side, frame: Frame, now: Instant) -> Result<(), Frame> {
+        let [left, right] = self.parts().0;
+        let (half, other) = if to == Side::Left { (left, right) } else { (right, left) };
+        if frame.len() == 0 {
+            half.refuse();
+        } else if half.tx_room() == 0 {
+            return Err(frame);
+        } else {
+            half.put_copy(other.port.region().bytes(&frame.buffer, usize::from(frame.len())), now);
+        }
+        self.recycle(frame);
+        Ok(())
+    }
+
+    /// Buffers in no slot: spares and what the caller holds.
+    fn extra(&self) -> usize {
+        self.granted - self.both().iter().map(|half| half.swallowed).sum::<usize>()
+    }
+
     fn held(&self) -> usize {
-        self.extra - self.spares.iter().map(Vec::len).sum::<usize>()
+        self.extra() - self.spares.iter().map(Vec::len).sum::<usize>()
     }
 }
 
@@ -139,54 +174,48 @@ impl PortPair for NetmapPort {
     fn recv(&mut self, from: Side, budget: usize, batch: &mut Vec<Frame>) -> Result<(), PortError> {
         let (halves, spares) = self.parts();
         let half = &mut halves[from.index()];
-        let before = half.swallowed;
-        let outcome = half.receive(budget, batch, &mut spares[half.pool]);
-        self.extra -= self.half(from).swallowed - before;
-        outcome
+        half.receive(budget, batch, &mut spares[half.pool])
     }
 
+    #[inline]
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
-        self.both()[usize::from(frame.pool)].port.region().bytes(&frame.buffer, usize::from(frame.len))
+        self.both()[frame.memory()].port.region().bytes(&frame.buffer, usize::from(frame.len()))
     }
 
+    #[inline]
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
-        let port = &self.both()[usize::from(frame.pool)].port;
-        port.region().bytes_mut(&mut frame.buffer, usize::from(frame.len))
+        let (port, len) = (&self.both()[frame.memory()].port, usize::from(frame.len()));
+        port.region().bytes_mut(&mut frame.buffer, len)
     }
 
+    #[inline]
     fn tx_room(&self, to: Side) -> usize {
         self.half(to).tx_room()
     }
 
+    #[inline]
+    fn tx_has_room(&self, to: Side) -> bool {
+        self.half(to).tx_has_room()
+    }
+
+    #[inline]
     fn tx_pending_bytes(&self, to: Side) -> u64 {
         self.half(to).tx_pending_bytes()
     }
 
+    #[inline(always)]
     fn send(&mut self, to: Side, frame: Frame, now: Instant) -> Result<(), Frame> {
         let (halves, spares) = self.parts();
-        let pool = usize::from(frame.pool);
         let half = &mut halves[to.index()];
-        if frame.len == 0 {
-            half.refuse();
-        } else if half.pool == pool {
-            let before = half.swallowed;
-            half.put(frame, now, &mut spares[pool])?;
-            let swallowed = half.swallowed - before;
-            self.extra -= swallowed;
-            return Ok(());
-        } else if half.tx_room() == 0 {
-            return Err(frame);
-        } else {
-            let [left, right] = halves;
-            let (half, other) = if to == Side::Left { (left, right) } else { (right, left) };
-            half.put_copy(other.port.region().bytes(&frame.buffer, usize::from(frame.len)), now);
+        match spares.get_mut(frame.memory()) {
+            Some(spares) if frame.len() > 0 && half.pool == frame.memory() => half.put(frame, now, spares),
+            _ => self.send_copy(to, frame, now),
         }
-        self.recycle(frame);
-        Ok(())
     }
 
+    #[inline]
     fn recycle(&mut self, frame: Frame) {
-        self.spares[usize::from(frame.pool)].push(frame.buffer);
+        self.spares[frame.memory()].push(frame.buffer);
     }
 
     fn flush(&mut self, now: Instant) -> Result<(), PortError> {
@@ -224,7 +253,7 @@ impl PortPair for NetmapPort {
     fn census(&self) -> Census {
         let in_rings = self.both().iter().map(|half| open::slot_count(&half.port)).sum();
         let spare = self.spares.iter().map(Vec::len).sum();
-        Census { total: in_rings + self.extra, spare, in_rings }
+        Census { total: in_rings + self.extra(), spare, in_rings }
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
@@ -237,7 +266,7 @@ impl Originate for NetmapPort {
     fn begin(&mut self, len: usize) -> Option<Frame> {
         let fits = self.both()[0].port.region().buffer_size() as usize;
         let len = u16::try_from(len).ok().filter(|&len| usize::from(len) <= fits)?;
-        self.spares[0].pop().map(|buffer| Frame { buffer, len, pool: 0 })
+        self.spares[0].pop().map(|buffer| Frame::new(buffer, len, 0))
     }
 }
 

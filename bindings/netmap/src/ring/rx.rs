@@ -23,6 +23,41 @@ pub enum NotTaken {
     Repaired(SlotFault),
 }
 
+/// The oldest received slot of a ring: to be taken, to be skipped, or to be left there.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    ring: &'a mut RxRing,
+    slot: SlotInfo,
+}
+
+impl Waiting<'_> {
+    /// What the slot says.
+    #[inline]
+    pub const fn slot(&self) -> SlotInfo {
+        self.slot
+    }
+
+    /// See [`RxRing::take`].
+    ///
+    /// # Errors
+    /// What makes [`NotTaken::Repaired`].
+    ///
+    /// # Panics
+    /// If the spare is of another region.
+    #[inline]
+    pub fn take(self, spare: Buffer) -> Result<Received, SlotFault> {
+        self.ring.exchange(self.slot, spare)
+    }
+
+    /// See [`RxRing::skip`].
+    #[inline]
+    pub fn skip(self) {
+        let ring = self.ring;
+        ring.shared.store_len(ring.head, 0);
+        ring.head = ring.shared.next(ring.head);
+    }
+}
+
 /// A receive ring. The program's slots are [head, tail): received and not yet given back.
 #[derive(Debug)]
 pub struct RxRing {
@@ -61,6 +96,7 @@ impl RxRing {
     }
 
     /// What the oldest received slot says, without taking it.
+    #[inline]
     pub fn peek(&self) -> Option<SlotInfo> {
         (self.head != self.tail).then(|| self.shared.read_slot(self.head))
     }
@@ -83,32 +119,57 @@ impl RxRing {
     ///
     /// # Panics
     /// If the spare is of another region.
+    #[inline]
     pub fn take(&mut self, spare: Buffer) -> Result<Received, NotTaken> {
-        if self.head == self.tail {
-            return Err(NotTaken::Empty(spare));
+        match self.waiting() {
+            Some(waiting) => waiting.take(spare).map_err(NotTaken::Repaired),
+            None => Err(NotTaken::Empty(spare)),
         }
-        let at = self.head;
-        let slot = self.shared.read_slot(at);
+    }
+
+    /// The oldest received slot, read once.
+    #[inline]
+    pub fn waiting(&mut self) -> Option<Waiting<'_>> {
+        let slot = self.peek()?;
+        Some(Waiting { ring: self, slot })
+    }
+
+    #[inline]
+    fn exchange(&mut self, slot: SlotInfo, spare: Buffer) -> Result<Received, SlotFault> {
         let region = self.shared.region();
         region.check(&spare);
-        let taken = region.mint(slot.index);
+        let len = u32::from(slot.len).min(region.buffer_size()) as u16;
+        match region.mint(slot.index) {
+            Ok(buffer) => {
+                self.replace(spare);
+                Ok(Received { buffer, len, flags: slot.flags })
+            }
+            Err(fault) => Err(self.repair(spare, fault)),
+        }
+    }
+
+    /// Leaves `spare`, which was checked, in the oldest slot and goes on to the next.
+    #[inline]
+    fn replace(&mut self, spare: Buffer) {
+        let at = self.head;
         self.shared.store_flags(at, SlotFlags::CHANGED);
         self.shared.store_len(at, 0);
-        self.shared.store_index(at, region.surrender(spare));
-        let len = u32::from(slot.len).min(region.buffer_size()) as u16;
+        self.shared.store_index(at, self.shared.region().release(spare));
         self.head = self.shared.next(at);
-        taken.map(|buffer| Received { buffer, len, flags: slot.flags }).map_err(NotTaken::Repaired)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn repair(&mut self, spare: Buffer, fault: SlotFault) -> SlotFault {
+        self.replace(spare);
+        fault
     }
 
     /// Gives the oldest received slot back with its buffer in it: the frame is dropped, or was copied. False if there
     /// is none.
+    #[inline]
     pub fn skip(&mut self) -> bool {
-        if self.head == self.tail {
-            return false;
-        }
-        self.shared.store_len(self.head, 0);
-        self.head = self.shared.next(self.head);
-        true
+        self.waiting().map(Waiting::skip).is_some()
     }
 
     /// Has poll(2) wake only when more than `slots` received slots wait; 0, the default: when any does. For a program

@@ -22,8 +22,9 @@ pub(crate) struct Shared {
 // SAFETY: the pointer leads into the mapping that `region` keeps alive; all access is atomic.
 unsafe impl Send for Shared {}
 
+#[inline(always)]
 fn before_store() {
-    #[cfg(any(test, feature = "model"))]
+    #[cfg(any(test, feature = "crash"))]
     crate::crash::before_store();
 }
 
@@ -69,6 +70,7 @@ impl Shared {
     word!(cur);
     word!(tail);
 
+    #[inline]
     pub(crate) fn region(&self) -> &Arc<Region> {
         &self.region
     }
@@ -77,10 +79,12 @@ impl Shared {
         self.id
     }
 
+    #[inline]
     pub(crate) fn slots(&self) -> u32 {
         self.slots
     }
 
+    #[inline]
     pub(crate) fn next(&self, index: u32) -> u32 {
         sys::ring_next(self.slots, index)
     }
@@ -94,6 +98,7 @@ impl Shared {
         (index + by) % self.slots
     }
 
+    #[inline]
     pub(crate) fn space(&self, head: u32, tail: u32) -> u32 {
         sys::ring_space(self.slots, head, tail)
     }
@@ -124,50 +129,64 @@ impl Shared {
         self.head().store(head, Ordering::Relaxed);
     }
 
+    #[inline]
     fn slot(&self, at: u32) -> *mut netmap_slot {
         debug_assert!(at < self.slots);
         // SAFETY: callers pass an index below `slots`, and so many slots are inside the mapping.
         unsafe { sys::slot(self.ring.as_ptr(), at) }
     }
 
+    #[inline]
     fn slot_index(&self, at: u32) -> &AtomicU32 {
         // SAFETY: an aligned word of a slot inside the mapping.
         unsafe { AtomicU32::from_ptr(&raw mut (*self.slot(at)).buf_idx) }
     }
 
+    #[inline]
     fn slot_len(&self, at: u32) -> &AtomicU16 {
         // SAFETY: an aligned half word of a slot inside the mapping.
         unsafe { AtomicU16::from_ptr(&raw mut (*self.slot(at)).len) }
     }
 
+    #[inline]
     fn slot_flags(&self, at: u32) -> &AtomicU16 {
         // SAFETY: as above.
         unsafe { AtomicU16::from_ptr(&raw mut (*self.slot(at)).flags) }
     }
 
+    #[inline]
     pub(crate) fn read_flags(&self, at: u32) -> SlotFlags {
         SlotFlags::from_bits(self.slot_flags(at).load(Ordering::Relaxed))
     }
 
+    #[inline]
+    pub(crate) fn read_index(&self, at: u32) -> u32 {
+        self.slot_index(at).load(Ordering::Relaxed)
+    }
+
+    #[inline]
     pub(crate) fn read_slot(&self, at: u32) -> SlotInfo {
         SlotInfo {
-            index: self.slot_index(at).load(Ordering::Relaxed),
+            index: self.read_index(at),
             len: self.slot_len(at).load(Ordering::Relaxed),
             flags: self.read_flags(at),
         }
     }
 
+    #[inline]
     pub(crate) fn store_index(&self, at: u32, index: u32) {
         before_store();
         // Release: the flags were written before, and a process that takes over must not see the index without them.
         self.slot_index(at).store(index, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn store_len(&self, at: u32, len: u16) {
         before_store();
         self.slot_len(at).store(len, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn store_flags(&self, at: u32, flags: SlotFlags) {
         before_store();
         self.slot_flags(at).store(flags.bits(), Ordering::Relaxed);

@@ -14,14 +14,16 @@ pub struct TxRing {
     wake_after: u32,
     resets: u64,
     invalid: u64,
-    lens: Box<[u16]>,
-    pending_bytes: u64,
+    /// By slot: bytes put until the last frame in it, that frame included; what is pending is the difference of two of them.
+    until: Box<[u64]>,
+    put_bytes: u64,
+    left_bytes: u64,
 }
 
 impl TxRing {
     pub(crate) fn new(shared: Shared) -> Self {
         let (head, tail) = (shared.read_head(), shared.read_tail());
-        let lens = vec![0; shared.slots() as usize].into_boxed_slice();
+        let until = vec![0; shared.slots() as usize].into_boxed_slice();
         let mut ring = Self {
             shared,
             head,
@@ -30,8 +32,9 @@ impl TxRing {
             wake_after: 0,
             resets: 0,
             invalid: 0,
-            lens,
-            pending_bytes: 0,
+            until,
+            put_bytes: 0,
+            left_bytes: 0,
         };
         ring.restart(head, tail);
         ring
@@ -53,18 +56,27 @@ impl TxRing {
     }
 
     /// How many frames [`TxRing::put`] will take, as of the last sync.
+    #[inline]
     pub fn space(&self) -> u32 {
         self.shared.space(self.head, self.tail)
     }
 
+    /// Whether [`TxRing::put`] would take none.
+    #[inline]
+    pub const fn is_full(&self) -> bool {
+        l4sd_netmap_sys::ring_empty(self.head, self.tail)
+    }
+
     /// Slots put and not known to have left, as of the last sync ([`crate::Port::tx_sync`] forces a look at the NIC).
+    #[inline]
     pub fn pending_slots(&self) -> u32 {
         l4sd_netmap_sys::tx_pending(self.shared.slots(), self.head, self.tail)
     }
 
     /// Bytes of these slots.
+    #[inline]
     pub fn pending_bytes(&self) -> u64 {
-        self.pending_bytes
+        self.put_bytes.wrapping_sub(self.left_bytes)
     }
 
     /// Puts a frame of `len` bytes into the next slot; the next sync hands it over. Returns the buffer that was in the
@@ -77,6 +89,7 @@ impl TxRing {
     ///
     /// # Panics
     /// If the buffer is of another region.
+    #[inline(always)]
     pub fn put(&mut self, buffer: Buffer, len: u16, flags: SlotFlags) -> Result<Option<Buffer>, Buffer> {
         if self.head == self.tail {
             return Err(buffer);
@@ -84,13 +97,33 @@ impl TxRing {
         let region = self.shared.region();
         region.check(&buffer);
         let at = self.head;
-        let completed = region.mint(self.shared.read_slot(at).index).ok();
+        match region.mint(self.shared.read_index(at)) {
+            Ok(completed) => {
+                self.fill(buffer, len, flags);
+                Ok(Some(completed))
+            }
+            Err(_) => {
+                self.repair(buffer, len, flags);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts a buffer, which was checked, into the next slot.
+    #[inline]
+    fn fill(&mut self, buffer: Buffer, len: u16, flags: SlotFlags) {
+        let at = self.head;
         let flags = SlotFlags::from_bits(SlotFlags::CHANGED.bits() | fragment(flags).bits());
         self.shared.store_flags(at, flags);
-        self.shared.store_index(at, region.surrender(buffer));
+        self.shared.store_index(at, self.shared.region().release(buffer));
         self.hand_over(len);
-        self.invalid += u64::from(completed.is_none());
-        Ok(completed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn repair(&mut self, buffer: Buffer, len: u16, flags: SlotFlags) {
+        self.fill(buffer, len, flags);
+        self.invalid += 1;
     }
 
     /// Copies a frame into the buffer of the next slot: the way between two regions. False, and nothing done, if there
@@ -129,12 +162,18 @@ impl TxRing {
         &self.shared
     }
 
+    #[inline]
     fn hand_over(&mut self, len: u16) {
         let at = self.head;
         self.shared.store_len(at, len);
-        self.lens[at as usize] = len;
-        self.pending_bytes += u64::from(len);
+        self.count(at, len);
         self.head = self.shared.next(at);
+    }
+
+    #[inline]
+    fn count(&mut self, at: u32, len: u16) {
+        self.put_bytes = self.put_bytes.wrapping_add(u64::from(len));
+        self.until[at as usize] = self.put_bytes;
     }
 
     /// Shows the kernel what was put, and asks to be told when the last of it has left: drivers otherwise report a slot
@@ -153,13 +192,12 @@ impl TxRing {
 
     /// Goes on from the kernel's state, with what it still holds as pending.
     fn restart(&mut self, head: u32, tail: u32) {
-        (self.head, self.tail, self.published, self.pending_bytes) = (head, tail, head, 0);
-        self.lens.fill(0);
+        (self.head, self.tail, self.published) = (head, tail, head);
+        self.left_bytes = self.put_bytes;
+        self.until.fill(self.put_bytes);
         let mut at = self.shared.next(tail);
         while at != head {
-            let len = self.shared.read_slot(at).len;
-            self.lens[at as usize] = len;
-            self.pending_bytes += u64::from(len);
+            self.count(at, self.shared.read_slot(at).len);
             at = self.shared.next(at);
         }
     }
@@ -173,15 +211,16 @@ impl TxRing {
             self.restart(head, tail);
             return;
         }
-        // The slots that the kernel gave back are those behind the old tail, up to the new one.
-        while self.tail != tail {
-            self.tail = self.shared.next(self.tail);
-            let len = core::mem::take(&mut self.lens[self.tail as usize]);
-            self.pending_bytes = self.pending_bytes.saturating_sub(u64::from(len));
-        }
+        // The slots that the kernel gave back are those behind the old tail, up to the new one, the last of which tells. A
+        // kernel that gives back more than it had has nothing any more.
+        let given_back = self.shared.space(self.tail, tail);
+        let all = given_back >= self.pending_slots();
+        self.left_bytes = if all { self.put_bytes } else { self.until[tail as usize] };
+        self.tail = tail;
     }
 }
 
+#[inline]
 const fn fragment(flags: SlotFlags) -> SlotFlags {
     SlotFlags::from_bits(flags.bits() & SlotFlags::MORE_FRAGMENTS.bits())
 }
