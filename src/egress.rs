@@ -1,12 +1,15 @@
 //! The bottleneck of one direction: a shaper in front of which a discipline queues. Sans I/O: the forwarder and the
 //! simulator drive it through the same five calls, [`on_packet`](Egress::on_packet), [`poll`](Egress::poll),
-//! [`poll_timeout`](Egress::poll_timeout), [`take_window`](Egress::take_window) and [`apply`](Egress::apply).
+//! [`poll_timeout`](Egress::poll_timeout), [`take_window`](Egress::take_window) and [`apply`](Egress::apply); where packets
+//! come in batches, [`take_in`](Egress::take_in) and [`let_out`](Egress::let_out) are the first two for a whole one, in a loop
+//! that is compiled for each discipline and each queue.
 //!
 //! It owns what waits and nothing else. It must not know where handles come from.
 
 use crate::aqm::classify::Classifier;
 use crate::aqm::params::{Discipline, Knobs, MTU_BYTES};
-use crate::aqm::{Aqm, Departure, PacketMeta, Service};
+use crate::aqm::stats::DropCause;
+use crate::aqm::{Aqm, Departure, Packet, PacketMeta, Queueing, Service, Verdicts};
 use crate::telemetry::TelemetryWindow;
 use crate::telemetry::arrivals::ArrivalMeter;
 use crate::time::{Instant, Span};
@@ -60,8 +63,7 @@ impl LimitRule {
 pub struct Egress<H> {
     aqm: Aqm<H>,
     shaper: Shaper,
-    overhead: i32,
-    mpu: u32,
+    framing: Framing,
     limit: LimitRule,
     /// The rate that windows report: the configured one, or the mean of a link whose capacity nobody knows.
     reported: BitRate,
@@ -81,8 +83,7 @@ impl<H> Egress<H> {
             classifier: aqm.classifier(),
             aqm,
             shaper: Shaper::new(config.rate, now),
-            overhead: config.overhead,
-            mpu: config.mpu,
+            framing: Framing { overhead: config.overhead, mpu: config.mpu },
             limit: config.limit,
             reported: config.rate,
             arrivals: ArrivalMeter::new(config.rate, now),
@@ -93,40 +94,57 @@ impl<H> Egress<H> {
 
     /// Bytes that a frame of `frame_len` occupies on the link.
     pub fn link_bytes(&self, frame_len: usize) -> u16 {
-        let with_overhead =
-            i64::try_from(frame_len).unwrap_or(i64::MAX).saturating_add(i64::from(self.overhead));
-        with_overhead.max(i64::from(self.mpu)).clamp(1, i64::from(u16::MAX)) as u16
+        self.framing.link_bytes(frame_len)
+    }
+
+    /// The same for whoever asks while the egress is at work.
+    pub const fn framing(&self) -> Framing {
+        self.framing
     }
 
     /// Offers a packet that arrived at `now`. `meta.len` is [`Egress::link_bytes`] of its frame. A full buffer gives the
     /// handle back to be recycled, and counts it.
     #[inline]
     pub fn on_packet(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
-        if self.aqm.is_empty() {
-            self.shaper.wake(now);
+        let Self { aqm, shaper, arrivals, .. } = self;
+        match aqm {
+            Aqm::DualQ(queues) => arrive(&mut **queues, shaper, arrivals, handle, meta, now),
+            Aqm::Single(queue) => arrive(&mut **queue, shaper, arrivals, handle, meta, now),
         }
-        self.note(meta.flow, self.classifier.service(&meta), meta.ip, now);
-        self.aqm.enqueue(handle, meta, now)
     }
 
-    #[inline(never)]
-    fn note(&mut self, flow: u32, service: Service, ip: bool, now: Instant) {
-        if self.arrivals.on_packet(service, flow, ip, now) {
-            self.arrivals.after_gap(now, self.aqm.l_tally());
+    /// Offers all of a batch that arrived at `now`, as [`Egress::on_packet`] does one.
+    #[inline]
+    pub fn take_in(&mut self, inlet: impl Inlet<H>, now: Instant) {
+        let Self { aqm, shaper, arrivals, .. } = self;
+        match aqm {
+            Aqm::DualQ(queues) => take_in(&mut **queues, shaper, arrivals, inlet, now),
+            Aqm::Single(queue) => take_in(&mut **queue, shaper, arrivals, inlet, now),
         }
     }
 
     /// The next packet that the link has time for at `now`, with what to do with it. Call until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Departure<H>> {
+        self.shaper.bound_lag(now);
         if !self.shaper.is_free(now) {
             return None;
         }
         let departure = self.aqm.dequeue(now)?;
         match &departure {
-            Departure::Forward(p) | Departure::Mark(p) => self.shaper.sent(p.len),
+            Departure::Forward(p) | Departure::Mark(p) => self.shaper.sent(p.len.into()),
             Departure::Drop(..) => {}
         }
         Some(departure)
+    }
+
+    /// Lets out what the link has time for at `now`, as [`Egress::poll`] does one, while there is room for it.
+    #[inline]
+    pub fn let_out<O: Outlet<H>>(&mut self, outlet: O, now: Instant) -> O {
+        let Self { aqm, shaper, .. } = self;
+        match aqm {
+            Aqm::DualQ(queues) => let_out(&mut **queues, shaper, outlet, now),
+            Aqm::Single(queue) => let_out(&mut **queue, shaper, outlet, now),
+        }
     }
 
     /// When [`Egress::poll`] will have something; `None` while nothing waits, or while the link waits for a grant.
@@ -163,7 +181,8 @@ impl<H> Egress<H> {
     pub fn reconfigure(&mut self, config: &EgressConfig, now: Instant) {
         self.aqm.advance(now);
         self.aqm.retune(&config.discipline);
-        (self.overhead, self.mpu, self.limit) = (config.overhead, config.mpu, config.limit);
+        self.framing = Framing { overhead: config.overhead, mpu: config.mpu };
+        self.limit = config.limit;
         if config.rate == self.shaper.rate {
             self.aqm.set_limit_bytes(self.limit.bytes(config.rate));
         } else {
@@ -220,6 +239,129 @@ impl<H> Egress<H> {
     }
 }
 
+/// Where the packets of a batch come from.
+pub trait Inlet<H> {
+    /// Gives every packet to `offer` and takes back those that find the buffer full.
+    fn feed(self, offer: impl FnMut(H, PacketMeta) -> Result<(), H>);
+}
+
+/// Where packets go that leave.
+pub trait Outlet<H>: Verdicts<H> {
+    /// There is room for another one.
+    fn has_room(&self) -> bool;
+}
+
+/// What a frame occupies on the link beyond its own bytes.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Framing {
+    overhead: i32,
+    mpu: u32,
+}
+
+impl Framing {
+    /// See [`Egress::link_bytes`].
+    #[inline]
+    pub const fn link_bytes(self, frame_len: usize) -> u16 {
+        /// More than any overhead makes fit, so that the sum is exact where it counts.
+        const LONG: usize = 1 << 33;
+        let frame_len = if frame_len < LONG { frame_len as i64 } else { LONG as i64 };
+        let bytes = frame_len + self.overhead as i64;
+        let least = if self.mpu == 0 { 1 } else { self.mpu as i64 };
+        let padded = if bytes < least { least } else { bytes };
+        if padded > u16::MAX as i64 { u16::MAX } else { padded as u16 }
+    }
+}
+
+#[inline(always)]
+fn arrive<H>(
+    queues: &mut impl Queueing<H>,
+    shaper: &mut Shaper,
+    arrivals: &mut ArrivalMeter,
+    handle: H,
+    meta: PacketMeta,
+    now: Instant,
+) -> Result<(), H> {
+    // Each arm is compiled for its queue.
+    match queues.service(&meta) {
+        Service::L4s => join(queues, Service::L4s, shaper, arrivals, handle, meta, now),
+        Service::Classic => join(queues, Service::Classic, shaper, arrivals, handle, meta, now),
+    }
+}
+
+#[inline(always)]
+fn join<H>(
+    queues: &mut impl Queueing<H>,
+    service: Service,
+    shaper: &mut Shaper,
+    arrivals: &mut ArrivalMeter,
+    handle: H,
+    meta: PacketMeta,
+    now: Instant,
+) -> Result<(), H> {
+    queues.catch_up(now);
+    if arrivals.on_packet(service, meta.flow, meta.ip, now) {
+        arrivals.after_gap(now, queues.l_tally());
+    }
+    if queues.is_empty() {
+        shaper.wake(now);
+    }
+    queues.join(service, handle, meta, now)
+}
+
+#[inline(never)]
+fn take_in<H>(
+    queues: &mut impl Queueing<H>,
+    shaper: &mut Shaper,
+    arrivals: &mut ArrivalMeter,
+    inlet: impl Inlet<H>,
+    now: Instant,
+) {
+    inlet.feed(
+        #[inline(always)]
+        |handle, meta| arrive(queues, shaper, arrivals, handle, meta, now),
+    );
+}
+
+#[inline(never)]
+fn let_out<H, O: Outlet<H>>(
+    queues: &mut impl Queueing<H>,
+    shaper: &mut Shaper,
+    outlet: O,
+    now: Instant,
+) -> O {
+    // Locals of its own keep their fields in registers.
+    let mut to = Charged { bytes: 0, to: outlet };
+    if to.to.has_room() {
+        shaper.bound_lag(now);
+        let allowance = shaper.allowance(now);
+        while to.bytes < allowance && queues.serve(now, &mut to) && to.to.has_room() {}
+        shaper.sent(to.bytes);
+    }
+    to.to
+}
+
+/// Counts the bytes that are sent.
+struct Charged<V> {
+    bytes: u64,
+    to: V,
+}
+
+impl<H, V: Verdicts<H>> Verdicts<H> for Charged<V> {
+    #[inline(always)]
+    fn pass(&mut self, packet: Packet<H>, mark: bool) {
+        self.bytes += u64::from(packet.len);
+        self.to.pass(packet, mark);
+    }
+
+    #[inline(always)]
+    fn drop(&mut self, packet: Packet<H>, cause: DropCause) {
+        self.to.drop(packet, cause);
+    }
+}
+
+/// Bits in a byte, times nanoseconds in a second: a byte's sending time in 1/rate nanoseconds.
+const BIT_NS_A_BYTE: u64 = 8 * 1_000_000_000;
+
 /// When the link is free. Sending time is exact to the nanosecond fraction: the remainder of every division is carried.
 #[derive(Clone, Debug)]
 struct Shaper {
@@ -253,7 +395,7 @@ impl Divisor {
     #[inline]
     const fn divide(self, dividend: u64) -> (u64, u64) {
         let quotient = ((dividend as u128 * self.reciprocal as u128) >> 64) as u64;
-        let remainder = dividend - quotient * self.value;
+        let remainder = dividend.wrapping_sub(quotient.wrapping_mul(self.value));
         if remainder >= self.value { (quotient + 1, remainder - self.value) } else { (quotient, remainder) }
     }
 }
@@ -290,7 +432,7 @@ impl Shaper {
     }
 
     fn grant(&mut self, bytes: u16, idle: bool) {
-        self.capacity.settled += u128::from(bytes) * 8_000_000_000;
+        self.capacity.settled += u128::from(bytes) * u128::from(BIT_NS_A_BYTE);
         if let Some(credit) = &mut self.credit {
             *credit += i64::from(bytes);
             if idle {
@@ -299,15 +441,37 @@ impl Shaper {
         }
     }
 
-    fn is_free(&mut self, now: Instant) -> bool {
-        if let Some(credit) = self.credit {
-            return credit > 0;
+    /// See [`CATCH_UP`]; before [`Shaper::is_free`].
+    #[inline]
+    fn bound_lag(&mut self, now: Instant) {
+        if self.credit.is_none() {
+            self.free_at = self.free_at.max(now - CATCH_UP);
         }
-        self.free_at = self.free_at.max(now - CATCH_UP);
-        self.free_at <= now
+    }
+
+    #[inline]
+    fn is_free(&self, now: Instant) -> bool {
+        if self.credit.is_some() { !self.waits_for_grant() } else { self.free_at <= now }
+    }
+
+    /// For a batch: while less than so many bytes of it were sent, [`Shaper::is_free`] at `now` if [`Shaper::sent`] were
+    /// told of each packet. That is: the time of what was sent is less than a nanosecond longer than the lag.
+    fn allowance(&self, now: Instant) -> u64 {
+        if !self.is_free(now) {
+            return 0;
+        }
+        match self.credit {
+            Some(credit) => credit.unsigned_abs(),
+            // At most 2^61: [`CATCH_UP`] at the fastest rate.
+            None => {
+                let lag = now.since(self.free_at).as_nanos();
+                ((lag + 1) * self.rate.as_bps() - self.remainder).div_ceil(BIT_NS_A_BYTE)
+            }
+        }
     }
 
     /// A packet meets an idle link: time that passed unused is gone.
+    #[inline]
     fn wake(&mut self, now: Instant) {
         if let Some(credit) = &mut self.credit {
             *credit = (*credit).min(0);
@@ -319,13 +483,14 @@ impl Shaper {
         }
     }
 
-    fn sent(&mut self, bytes: u16) {
+    /// So many bytes were sent. The remainder is carried, so that it is the same in one call and in many.
+    #[inline]
+    fn sent(&mut self, bytes: u64) {
         if let Some(credit) = &mut self.credit {
-            *credit -= i64::from(bytes);
+            *credit -= bytes as i64;
             return;
         }
-        let bit_ns = u64::from(bytes) * 8 * 1_000_000_000 + self.remainder;
-        let (ns, remainder) = self.per_bit.divide(bit_ns);
+        let (ns, remainder) = self.per_bit.divide(bytes * BIT_NS_A_BYTE + self.remainder);
         self.free_at += Span::from_nanos(ns);
         self.remainder = remainder;
     }
@@ -333,7 +498,7 @@ impl Shaper {
     fn sending_time(&self, bytes: u16) -> Span {
         match self.credit {
             Some(_) => Span::ZERO,
-            None => Span::from_nanos(self.per_bit.divide(u64::from(bytes) * 8_000_000_000).0),
+            None => Span::from_nanos(self.per_bit.divide(u64::from(bytes) * BIT_NS_A_BYTE).0),
         }
     }
 
@@ -579,5 +744,120 @@ mod tests {
             e.take_window(now).egress.p.base / before
         };
         assert_eq!((p_after(true, 10), p_after(true, 80), p_after(false, 10)), (4.0, 1.0, 1.0));
+    }
+
+    /// A batch of arrivals, each with its number for a handle.
+    struct Arriving<'a> {
+        metas: &'a [PacketMeta],
+        refused: &'a mut Vec<usize>,
+    }
+
+    impl Inlet<usize> for Arriving<'_> {
+        fn feed(self, mut offer: impl FnMut(usize, PacketMeta) -> Result<(), usize>) {
+            for (n, meta) in self.metas.iter().enumerate() {
+                self.refused.extend(offer(n, *meta).err());
+            }
+        }
+    }
+
+    /// What came out, for a port with room for so many that are sent.
+    struct Leaving(usize, Vec<Departure<usize>>);
+
+    impl Verdicts<usize> for Leaving {
+        fn pass(&mut self, packet: Packet<usize>, mark: bool) {
+            self.0 -= 1;
+            self.1.push(if mark { Departure::Mark(packet) } else { Departure::Forward(packet) });
+        }
+
+        fn drop(&mut self, packet: Packet<usize>, cause: DropCause) {
+            self.1.push(Departure::Drop(packet, cause));
+        }
+    }
+
+    impl Outlet<usize> for Leaving {
+        fn has_room(&self) -> bool {
+            self.0 > 0
+        }
+    }
+
+    /// Batches and single packets are two ways to the same decisions and the same account, in every discipline, under an
+    /// overload that marks, drops, and fills the buffer, with a port that is short of room at times.
+    #[test]
+    fn a_batch_is_its_packets_one_by_one() {
+        use crate::aqm::params::PiParams;
+        let limit = Limit { bytes: 120_000, packets: 24 };
+        let single = |law| Discipline::Single(SingleParams { law, limit });
+        let codel = Law::Codel { target: Span::from_millis(5), interval: Span::from_millis(100) };
+        let dual = DualQParams { nqb: true, ..DualQParams::rfc9332(limit) };
+        let disciplines = [Discipline::DualQ(dual), single(Law::Pi2(PiParams::default())), single(codel)];
+        for discipline in disciplines.into_iter().chain([single(Law::TailDrop)]) {
+            let signals = !matches!(&discipline, Discipline::Single(SingleParams { law: Law::TailDrop, .. }));
+            let config = EgressConfig { discipline, limit: LimitRule::Bytes(120_000), ..config(12) };
+            let mut one = Egress::new(&config, Instant::ZERO);
+            let mut many = one.clone();
+            let mut rng = fastrand::Rng::with_seed(9332);
+            let mut now = Instant::ZERO;
+            let mut kinds = [0u32; 4];
+            for _ in 0..4_000 {
+                now += Span::from_nanos(rng.u64(100_000..4_000_000));
+                let metas: Vec<PacketMeta> = (0..rng.usize(0..6))
+                    .map(|_| PacketMeta {
+                        len: rng.u16(60..1515),
+                        ecn: Ecn::from_bits(rng.u8(0..4)),
+                        nqb: rng.bool(),
+                        ip: rng.u8(0..8) > 0,
+                        flow: rng.u32(1..9),
+                    })
+                    .collect();
+                let (mut refused, mut expected) = (Vec::new(), Vec::new());
+                many.take_in(Arriving { metas: &metas, refused: &mut refused }, now);
+                for (n, meta) in metas.iter().enumerate() {
+                    expected.extend(one.on_packet(n, *meta, now).err());
+                }
+                assert_eq!(refused, expected);
+                kinds[3] += refused.len() as u32;
+                let room = rng.usize(0..5);
+                let Leaving(left, departed) = many.let_out(Leaving(room, Vec::new()), now);
+                let mut sent = 0;
+                let mut singly = Vec::new();
+                while sent < room
+                    && let Some(departure) = one.poll(now)
+                {
+                    let kind = match &departure {
+                        Departure::Forward(_) => 0,
+                        Departure::Mark(_) => 1,
+                        Departure::Drop(..) => 2,
+                    };
+                    kinds[kind] += 1;
+                    sent += usize::from(kind < 2);
+                    singly.push(departure);
+                }
+                assert_eq!((departed, room - left), (singly, sent));
+                assert_eq!(
+                    (many.poll_timeout(), many.take_window(now)),
+                    (one.poll_timeout(), one.take_window(now))
+                );
+            }
+            assert!(kinds[0] > 500 && kinds[3] > 50, "{config:?}: {kinds:?}");
+            assert_eq!(kinds[1] > 50 && kinds[2] > 50, signals, "{config:?}: {kinds:?}");
+        }
+    }
+
+    /// The old formula, whatever the frame: overhead, then mpu, then what 16 bits hold.
+    #[test]
+    fn link_bytes_are_within_one_and_two_to_the_sixteenth() {
+        for overhead in [i32::MIN, -64, -1, 0, 24, 256, i32::MAX] {
+            for mpu in [0, 1, 84, 65_535, 65_536, u32::MAX] {
+                for len in [0, 1, 60, 63, 65, 1514, 65_535, 65_600, (1 << 31) + 5, (1 << 40) + 7, usize::MAX]
+                {
+                    let bytes = (len as i128 + i128::from(overhead)).max(i128::from(mpu)).clamp(1, 65_535);
+                    assert_eq!(
+                        i128::from(Framing { overhead, mpu }.link_bytes(len)),
+                        bytes,
+                        "{overhead} {mpu} {len}"
+                    );
+                }
+            }
+        }
     }
 }

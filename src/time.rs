@@ -18,6 +18,7 @@ impl Instant {
     pub const FAR_FUTURE: Self = Self(u64::MAX);
 
     /// The instant `ns` nanoseconds after the origin.
+    #[inline]
     pub const fn from_nanos(ns: u64) -> Self {
         Self(ns)
     }
@@ -28,11 +29,13 @@ impl Instant {
     }
 
     /// Nanoseconds since the origin.
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
+    #[inline]
     pub const fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
@@ -40,12 +43,14 @@ impl Instant {
 
 impl Add<Span> for Instant {
     type Output = Self;
+    #[inline]
     fn add(self, rhs: Span) -> Self {
         Self(self.0.saturating_add(rhs.0))
     }
 }
 
 impl AddAssign<Span> for Instant {
+    #[inline]
     fn add_assign(&mut self, rhs: Span) {
         *self = *self + rhs;
     }
@@ -53,6 +58,7 @@ impl AddAssign<Span> for Instant {
 
 impl Sub<Span> for Instant {
     type Output = Self;
+    #[inline]
     fn sub(self, rhs: Span) -> Self {
         Self(self.0.saturating_sub(rhs.0))
     }
@@ -69,6 +75,7 @@ impl Span {
     pub const MAX: Self = Self(u64::MAX);
 
     /// `ns` nanoseconds.
+    #[inline]
     pub const fn from_nanos(ns: u64) -> Self {
         Self(ns)
     }
@@ -94,6 +101,7 @@ impl Span {
     }
 
     /// The span in nanoseconds.
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
@@ -122,6 +130,7 @@ impl From<core::time::Duration> for Span {
 
 impl Add for Span {
     type Output = Self;
+    #[inline]
     fn add(self, rhs: Self) -> Self {
         Self(self.0.saturating_add(rhs.0))
     }
@@ -129,6 +138,7 @@ impl Add for Span {
 
 impl Sub for Span {
     type Output = Self;
+    #[inline]
     fn sub(self, rhs: Self) -> Self {
         Self(self.0.saturating_sub(rhs.0))
     }

@@ -9,10 +9,10 @@ use super::coupling::Coupling;
 use super::laqm::LAqm;
 use super::params::{DualQParams, Knobs, LAqmParams, MTU_BYTES};
 use super::pi2::Pi2;
-use super::queue::{Entry, Fifo};
+use super::queue::{Entry, Fifo, full_bytes};
 use super::schedule::Scheduler;
 use super::stats::{DropCause, Ledger, MarkCause, Overload, Snapshot, Tally};
-use super::{Departure, PacketMeta, Service};
+use super::{Departure, PacketMeta, Queueing, Service, Verdicts};
 use crate::time::{Instant, Span};
 use crate::units::BitRate;
 use crate::wire::Ecn;
@@ -30,6 +30,8 @@ pub struct DualQ<H> {
     nqb: bool,
     rate_feed_forward: bool,
     limit_bytes: u64,
+    /// See [`full_bytes`].
+    full_bytes: u64,
     limit_packets: u32,
     overload: Overload,
     ledger: Ledger,
@@ -65,6 +67,7 @@ impl<H> DualQ<H> {
             nqb: params.nqb,
             rate_feed_forward: params.rate_feed_forward,
             limit_bytes: params.limit.bytes,
+            full_bytes: full_bytes(params.limit.bytes),
             limit_packets: capacity,
             overload: Overload::default(),
             ledger: Ledger::default(),
@@ -76,85 +79,85 @@ impl<H> DualQ<H> {
         Classifier::dual(self.nqb)
     }
 
-    /// See [`super::Aqm::l_tally`].
-    pub fn l_tally(&self) -> (Tally, u64) {
-        self.ledger.l_tally()
-    }
-
-    /// See [`super::Aqm::enqueue`]. RFC 9332 Appendix A figure 3.
+    /// See [`super::Aqm::enqueue`].
+    #[inline]
     pub fn enqueue(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
         self.advance(now);
-        let service = classify::service(&meta, self.nqb);
-        self.ledger.arrived(service, meta.len);
-        let packets = self.queues[0].packets() + self.queues[1].packets();
-        if self.bytes() + u64::from(MTU_BYTES) > self.limit_bytes || packets >= self.limit_packets {
-            self.ledger.dropped(service, meta.len, meta.ecn, DropCause::Tail);
-            return Err(handle);
-        }
-        let queue = &mut self.queues[service.index()];
-        let found_company = queue.packets() >= self.min_l_packets;
-        queue.push(Entry::new(handle, meta, now, found_company));
-        Ok(())
+        self.join(self.service(&meta), handle, meta, now)
     }
 
-    /// See [`super::Aqm::dequeue`]. RFC 9332 Appendix A figures 4 to 7.
+    /// See [`super::Aqm::dequeue`].
+    #[inline]
     pub fn dequeue(&mut self, now: Instant) -> Option<Departure<H>> {
-        self.advance(now);
-        let [l, c] = self.queues.each_ref().map(Fifo::head_arrival);
-        let service = self.scheduler.pick(l, c)?;
-        let entry = self.queues[service.index()].pop()?;
+        let mut one = None;
+        self.serve(now, &mut one);
+        one
+    }
+
+    /// Both queues are empty.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queues[0].is_empty() & self.queues[1].is_empty()
+    }
+
+    /// Serves the queue that was picked. RFC 9332 Appendix A figures 4 to 7.
+    #[inline(always)]
+    fn serve_one(&mut self, service: Service, now: Instant, to: &mut impl Verdicts<H>) -> bool {
+        let Some(entry) = self.queues[service.index()].pop() else { return false };
         let sojourn = now.since(entry.arrival);
-        match self.verdict(&entry, service, sojourn) {
-            Verdict::Drop(cause) => {
-                self.ledger.dropped(service, entry.len, entry.ecn, cause);
-                Some(Departure::Drop(entry.depart(service, sojourn), cause))
-            }
-            verdict => {
-                self.scheduler.sent(service, entry.len, l.is_some() && c.is_some());
-                self.ledger.forwarded(service, entry.len, sojourn);
-                match verdict {
-                    Verdict::Mark(cause) if entry.ecn != Ecn::Ce => {
-                        self.ledger.marked(service, cause);
-                        Some(Departure::Mark(entry.depart(service, sojourn)))
-                    }
-                    _ => Some(Departure::Forward(entry.depart(service, sojourn))),
-                }
-            }
+        let verdict = self.verdict(&entry, service, sojourn);
+        if let Verdict::Drop(cause) = verdict {
+            self.ledger.dropped(service, entry.len, entry.ecn(), cause);
+            to.drop(entry.depart(service, sojourn), cause);
+            return true;
         }
+        let contended = !self.queues[1 - service.index()].is_empty();
+        self.scheduler.sent(service, entry.len, contended);
+        self.ledger.forwarded(service, sojourn);
+        let mut mark = false;
+        if let Verdict::Mark(cause) = verdict
+            && entry.ecn() != Ecn::Ce
+        {
+            self.ledger.marked(service, cause);
+            mark = true;
+        }
+        to.pass(entry.depart(service, sojourn), mark);
+        true
     }
 
     /// Decides on a packet that has been taken from its queue.
+    #[inline(always)]
     fn verdict(&mut self, entry: &Entry<H>, service: Service, sojourn: Span) -> Verdict {
         // The PI2 part is off while less than two MTU wait: no queue of that size is worth a signal.
         let small = self.bytes() < 2 * u64::from(MTU_BYTES);
-        let (p_c, p_cl, saturated) = if small {
-            (0, 0, false)
-        } else {
-            (self.coupling.p_c, self.coupling.p_cl, self.coupling.saturated)
-        };
+        let saturated = self.coupling.saturated && !small;
+        let Coupling { p_c, p_cl, .. } = self.coupling;
+        let of = |p: Fixed| if small { 0 } else { p };
         let drop_cause = if saturated { DropCause::Overload } else { DropCause::Aqm };
-        match classify::signal(service, entry.ecn, entry.is_ip(), saturated) {
+        match classify::signal(service, entry.ecn(), entry.is_ip(), saturated) {
             Signal::Exempt => Verdict::Forward,
             Signal::MarkL4s => {
                 let native = if entry.found_company() { self.l_aqm.probability(sojourn) } else { 0 };
+                let p_cl = of(p_cl);
                 let cause = if native > p_cl { MarkCause::Native } else { MarkCause::Coupled };
                 Verdict::mark_if(self.chances.l4s.fires(native.max(p_cl)), cause)
             }
             Signal::DropClassicElseMark => {
-                if self.chances.l4s_saturated.fires(p_c) {
+                if self.chances.l4s_saturated.fires(of(p_c)) {
                     Verdict::Drop(drop_cause)
                 } else {
                     Verdict::Mark(MarkCause::Coupled)
                 }
             }
-            Signal::MarkCoupled => Verdict::mark_if(self.chances.steered.fires(p_cl), MarkCause::Coupled),
+            Signal::MarkCoupled => Verdict::mark_if(self.chances.steered.fires(of(p_cl)), MarkCause::Coupled),
             Signal::MarkClassic => {
-                Verdict::mark_if(self.classic_chance(service).fires(p_c), MarkCause::Classic)
+                Verdict::mark_if(self.classic_chance(service).fires(of(p_c)), MarkCause::Classic)
             }
-            Signal::DropClassic => Verdict::drop_if(self.classic_chance(service), p_c, drop_cause),
+            Signal::DropClassic => Verdict::drop_if(self.classic_chance(service), of(p_c), drop_cause),
         }
     }
 
+    #[inline(always)]
     fn classic_chance(&mut self, service: Service) -> &mut Chance {
         match service {
             Service::Classic => &mut self.chances.classic,
@@ -164,6 +167,7 @@ impl<H> DualQ<H> {
 
     /// See [`super::Aqm::advance`]: the delay of an update is the larger of both head delays (RFC 9332 Appendix A
     /// figure 8), so that an overloaded L queue raises p' although C is empty.
+    #[inline]
     pub fn advance(&mut self, now: Instant) {
         let [l, c] = &self.queues;
         if self.pi.advance(now, |at| l.head_delay(at).max(c.head_delay(at))) {
@@ -204,28 +208,29 @@ impl<H> DualQ<H> {
 
     /// See [`super::Aqm::set_limit_bytes`].
     pub fn set_limit_bytes(&mut self, limit: u64) {
-        self.limit_bytes = limit;
+        (self.limit_bytes, self.full_bytes) = (limit, full_bytes(limit));
     }
 
     /// See [`super::Aqm::drain_one`].
     pub fn drain_one(&mut self) -> Option<H> {
-        self.queues.iter_mut().find_map(Fifo::pop).map(|e| e.handle)
+        Service::BOTH.into_iter().find_map(|service| {
+            let entry = self.queues[service.index()].pop()?;
+            self.ledger.drained(service, entry.len);
+            Some(entry.handle)
+        })
     }
 
-    /// Both queues are empty.
-    pub fn is_empty(&self) -> bool {
-        self.queues.iter().all(Fifo::is_empty)
-    }
-
+    #[inline]
     fn bytes(&self) -> u64 {
-        self.queues[0].bytes() + self.queues[1].bytes()
+        self.queues[0].bytes().wrapping_add(self.queues[1].bytes())
     }
 
     /// See [`super::Aqm::snapshot`].
     pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let backlog = self.queues.each_ref().map(Fifo::backlog);
         Snapshot {
-            queues: self.ledger.stats(),
-            backlog: [self.queues[0].backlog(), self.queues[1].backlog()],
+            queues: self.ledger.stats(backlog),
+            backlog,
             head_delay: [self.queues[0].head_delay(now), self.queues[1].head_delay(now)],
             p: self.coupling.probabilities(),
             overload: self.overload.stats(),
@@ -236,6 +241,56 @@ impl<H> DualQ<H> {
     /// See [`super::Aqm::reset_window`].
     pub fn reset_window(&mut self) {
         self.ledger.reset_window();
+    }
+}
+
+impl<H> Queueing<H> for DualQ<H> {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+
+    #[inline]
+    fn service(&self, meta: &PacketMeta) -> Service {
+        classify::service(meta, self.nqb)
+    }
+
+    #[inline]
+    fn l_tally(&self) -> (Tally, u64) {
+        self.ledger.l_tally()
+    }
+
+    #[inline(always)]
+    fn catch_up(&mut self, now: Instant) {
+        self.advance(now);
+    }
+
+    /// RFC 9332 Appendix A figure 3.
+    #[inline(always)]
+    fn join(&mut self, service: Service, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
+        self.ledger.arrived(service, meta.len);
+        let packets = self.queues[0].packets().wrapping_add(self.queues[1].packets());
+        if self.bytes() >= self.full_bytes || packets >= self.limit_packets {
+            self.ledger.dropped(service, meta.len, meta.ecn, DropCause::Tail);
+            return Err(handle);
+        }
+        let queue = &mut self.queues[service.index()];
+        let found_company = queue.packets() >= self.min_l_packets;
+        queue.push(Entry::new(handle, meta, now, found_company));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn serve(&mut self, now: Instant, to: &mut impl Verdicts<H>) -> bool {
+        self.advance(now);
+        let waiting = self.queues.each_ref().map(|queue| !queue.is_empty());
+        let heads = || self.queues.each_ref().map(|queue| queue.head().map_or(Instant::ZERO, |e| e.arrival));
+        // Each arm is compiled for its queue.
+        match self.scheduler.pick(waiting, heads) {
+            Some(Service::L4s) => self.serve_one(Service::L4s, now, to),
+            Some(Service::Classic) => self.serve_one(Service::Classic, now, to),
+            None => false,
+        }
     }
 }
 

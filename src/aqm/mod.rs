@@ -103,6 +103,49 @@ pub enum Departure<H> {
     Drop(Packet<H>, DropCause),
 }
 
+/// What is asked of a discipline for every packet. The loops of the egress are compiled for each, so that which one it is
+/// is asked once a batch.
+pub(crate) trait Queueing<H> {
+    /// Nothing waits.
+    fn is_empty(&self) -> bool;
+
+    /// The queue that a packet joins.
+    fn service(&self, meta: &PacketMeta) -> Service;
+
+    /// See [`Aqm::l_tally`].
+    fn l_tally(&self) -> (Tally, u64);
+
+    /// See [`Aqm::advance`]; before [`Queueing::join`].
+    fn catch_up(&mut self, now: Instant);
+
+    /// See [`Aqm::enqueue`]. `service` is what [`Queueing::service`] said.
+    fn join(&mut self, service: Service, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H>;
+
+    /// As [`Aqm::dequeue`], but tells `to` what to do with the packet, in the branch that decides. False if nothing waits.
+    fn serve(&mut self, now: Instant, to: &mut impl Verdicts<H>) -> bool;
+}
+
+/// Who does with packets that left a queue what a [`Departure`] asks for.
+pub trait Verdicts<H> {
+    /// See [`Departure::Forward`], and if `mark` is set [`Departure::Mark`].
+    fn pass(&mut self, packet: Packet<H>, mark: bool);
+
+    /// See [`Departure::Drop`].
+    fn drop(&mut self, packet: Packet<H>, cause: DropCause);
+}
+
+impl<H> Verdicts<H> for Option<Departure<H>> {
+    #[inline]
+    fn pass(&mut self, packet: Packet<H>, mark: bool) {
+        *self = Some(if mark { Departure::Mark(packet) } else { Departure::Forward(packet) });
+    }
+
+    #[inline]
+    fn drop(&mut self, packet: Packet<H>, cause: DropCause) {
+        *self = Some(Departure::Drop(packet, cause));
+    }
+}
+
 /// One egress queue structure with its AQM, whichever discipline was configured.
 #[derive(Clone, Debug)]
 pub enum Aqm<H> {
@@ -133,7 +176,7 @@ impl<H> Aqm<H> {
     pub fn l_tally(&self) -> (Tally, u64) {
         match self {
             Self::DualQ(q) => q.l_tally(),
-            Self::Single(_) => Default::default(),
+            Self::Single(q) => q.l_tally(),
         }
     }
 
@@ -162,6 +205,7 @@ impl<H> Aqm<H> {
     }
 
     /// Nothing waits.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         match self {
             Self::DualQ(q) => q.is_empty(),

@@ -100,6 +100,7 @@ impl Pi2 {
     }
 
     #[cold]
+    #[inline(never)]
     fn catch_up(&mut self, now: Instant, delay: impl Fn(Instant) -> Span) {
         while self.next_update <= now {
             let at = self.next_update;

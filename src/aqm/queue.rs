@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::params::MTU_BYTES;
 use super::stats::Backlog;
 use super::{Packet, PacketMeta, Service};
 use crate::time::{Instant, Span};
@@ -17,8 +18,8 @@ pub struct Entry<H> {
     pub arrival: Instant,
     /// Bytes on the link.
     pub len: u16,
-    /// Its ECN field.
-    pub ecn: Ecn,
+    /// Its ECN field, as its two bits: no value is left over for an `Option` to use, which would have to compare.
+    ecn: u8,
     flags: u8,
 }
 
@@ -28,25 +29,40 @@ const FOUND_COMPANY: u8 = 2;
 impl<H> Entry<H> {
     /// An entry for a packet that found `ahead` packets in its queue, `company` of which are needed before the
     /// native L4S AQM may act on it.
+    #[inline]
     pub fn new(handle: H, meta: PacketMeta, now: Instant, found_company: bool) -> Self {
-        let flags = if meta.ip { IP } else { 0 } | if found_company { FOUND_COMPANY } else { 0 };
-        Self { handle, arrival: now, len: meta.len, ecn: meta.ecn, flags }
+        let flags = u8::from(meta.ip) * IP | u8::from(found_company) * FOUND_COMPANY;
+        Self { handle, arrival: now, len: meta.len, ecn: meta.ecn as u8, flags }
+    }
+
+    /// Its ECN field.
+    #[inline]
+    pub const fn ecn(&self) -> Ecn {
+        Ecn::from_bits(self.ecn)
     }
 
     /// It is an IP packet.
+    #[inline]
     pub const fn is_ip(&self) -> bool {
         self.flags & IP != 0
     }
 
     /// It did not arrive at a (nearly) empty queue: TH_LEN of RFC 9332 Appendix A is met.
+    #[inline]
     pub const fn found_company(&self) -> bool {
         self.flags & FOUND_COMPANY != 0
     }
 
     /// The packet as it leaves `service` after `sojourn`.
+    #[inline]
     pub fn depart(self, service: Service, sojourn: Span) -> Packet<H> {
-        Packet { handle: self.handle, len: self.len, ecn: self.ecn, service, sojourn }
+        Packet { ecn: self.ecn(), len: self.len, handle: self.handle, service, sojourn }
     }
+}
+
+/// The bytes from which on a buffer of `limit` bytes has no room for another MTU.
+pub(super) const fn full_bytes(limit: u64) -> u64 {
+    limit.saturating_sub(MTU_BYTES as u64 - 1)
 }
 
 /// The FIFO.
@@ -66,13 +82,15 @@ impl<H> Fifo<H> {
     }
 
     /// Appends a packet. The caller keeps to the capacity.
+    #[inline]
     pub fn push(&mut self, entry: Entry<H>) {
         debug_assert!(self.entries.len() < self.capacity, "the limit keeps a queue within its capacity");
-        self.bytes += u64::from(entry.len);
+        self.bytes = self.bytes.wrapping_add(u64::from(entry.len));
         self.entries.push_back(entry);
     }
 
     /// Takes the oldest packet.
+    #[inline]
     pub fn pop(&mut self) -> Option<Entry<H>> {
         let entry = self.entries.pop_front()?;
         self.bytes -= u64::from(entry.len);
@@ -84,13 +102,9 @@ impl<H> Fifo<H> {
     }
 
     /// The oldest packet.
+    #[inline]
     pub fn head(&self) -> Option<&Entry<H>> {
         self.entries.front()
-    }
-
-    /// When the oldest packet arrived.
-    pub fn head_arrival(&self) -> Option<Instant> {
-        self.entries.front().map(|e| e.arrival)
     }
 
     /// How long the oldest packet has waited at `now`; zero if there is none (RFC 9332 Appendix A, `headdelay`).
@@ -99,6 +113,7 @@ impl<H> Fifo<H> {
     }
 
     /// No packet waits.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -109,11 +124,13 @@ impl<H> Fifo<H> {
     }
 
     /// Bytes waiting.
+    #[inline]
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Packets waiting.
+    #[inline]
     pub fn packets(&self) -> u32 {
         self.entries.len() as u32
     }
@@ -127,6 +144,18 @@ mod tests {
     fn an_entry_is_at_most_24_bytes() {
         assert_eq!(size_of::<Entry<u32>>(), 16);
         assert!(size_of::<Entry<u64>>() <= 24);
+    }
+
+    /// 10,000 bytes with one more MTU of 1,514 fit from 8,486 waiting downwards.
+    #[test]
+    fn full_is_without_room_for_another_mtu() {
+        for limit in [0, 1_513, 1_514, 10_000, u64::MAX] {
+            for waiting in [0, 1, 8_486, 8_487, 10_000] {
+                let full = u128::from(waiting) + u128::from(MTU_BYTES) > u128::from(limit);
+                assert_eq!(waiting >= full_bytes(limit), full, "{waiting} of {limit}");
+            }
+        }
+        assert_eq!(full_bytes(10_000), 8_487);
     }
 
     #[test]

@@ -39,33 +39,42 @@ impl Scheduler {
         i64::from(MTU_BYTES) * (classic - (100 - classic))
     }
 
-    /// The queue to serve next, by when the oldest packet of each arrived; `None` if both are empty, which also puts the
-    /// scheduler to rest.
-    pub fn pick(&mut self, l: Option<Instant>, c: Option<Instant>) -> Option<Service> {
-        match (l, c) {
-            (None, None) => {
+    /// The queue to serve next, by whether packets wait in L and in C, and when the oldest of each arrived, which is only
+    /// asked for if both do. `None` if both are empty, which also puts the scheduler to rest.
+    #[inline]
+    pub fn pick(&mut self, waiting: [bool; 2], arrivals: impl FnOnce() -> [Instant; 2]) -> Option<Service> {
+        match waiting {
+            [false, false] => {
                 if let Self::Wrr { classic, credit } = self {
                     *credit = Self::initial_credit(*classic);
                 }
                 None
             }
-            (Some(_), None) => Some(Service::L4s),
-            (None, Some(_)) => Some(Service::Classic),
-            (Some(l), Some(c)) => Some(match self {
-                Self::Wrr { credit, .. } if *credit <= 0 => Service::L4s,
-                Self::TimeShiftedFifo { shift } if l <= c + *shift => Service::L4s,
-                Self::Wrr { .. } | Self::TimeShiftedFifo { .. } => Service::Classic,
-            }),
+            [true, false] => Some(Service::L4s),
+            [false, true] => Some(Service::Classic),
+            [true, true] => {
+                let l_first = match self {
+                    Self::Wrr { credit, .. } => *credit <= 0,
+                    Self::TimeShiftedFifo { shift } => {
+                        let [l, c] = arrivals();
+                        l <= c + *shift
+                    }
+                };
+                Some(if l_first { Service::L4s } else { Service::Classic })
+            }
         }
     }
 
     /// Accounts for `bytes` really sent from `service`. `contended` = the other queue was waiting when it was picked.
+    #[inline]
     pub fn sent(&mut self, service: Service, bytes: u16, contended: bool) {
         if let (Self::Wrr { classic, credit }, true) = (self, contended) {
-            *credit += match service {
-                Service::L4s => *classic * i64::from(bytes),
-                Service::Classic => -(100 - *classic) * i64::from(bytes),
+            // A packet moves it by less than 2^23, and towards 0 whenever it is further off than that.
+            let owed = match service {
+                Service::L4s => classic.wrapping_mul(i64::from(bytes)),
+                Service::Classic => classic.wrapping_sub(100).wrapping_mul(i64::from(bytes)),
             };
+            *credit = credit.wrapping_add(owed);
         }
     }
 }
@@ -81,10 +90,14 @@ mod tests {
         Scheduler::new(ScheduleParams::Wrr { classic_percent: 10 })
     }
 
+    fn pick(s: &mut Scheduler, l: Option<Instant>, c: Option<Instant>) -> Option<Service> {
+        s.pick([l.is_some(), c.is_some()], || [l, c].map(Option::unwrap))
+    }
+
     fn serve(s: &mut Scheduler, l_bytes: u16, c_bytes: u16, n: usize) -> Vec<Service> {
         (0..n)
             .map(|_| {
-                let q = s.pick(BUSY, BUSY).unwrap();
+                let q = pick(s, BUSY, BUSY).unwrap();
                 s.sent(q, if q == Service::L4s { l_bytes } else { c_bytes }, true);
                 q
             })
@@ -118,13 +131,13 @@ mod tests {
         let mut s = wrr();
         let start = s;
         for _ in 0..50 {
-            assert_eq!(s.pick(BUSY, IDLE), Some(Service::L4s));
+            assert_eq!(pick(&mut s, BUSY, IDLE), Some(Service::L4s));
             s.sent(Service::L4s, 1514, false);
         }
         assert_eq!(s, start);
         serve(&mut s, 1514, 1514, 4);
         assert_ne!(s, start);
-        assert_eq!(s.pick(IDLE, IDLE), None);
+        assert_eq!(pick(&mut s, IDLE, IDLE), None);
         assert_eq!(s, start);
     }
 
@@ -133,9 +146,9 @@ mod tests {
     fn time_shifted_fifo() {
         let mut s = Scheduler::new(ScheduleParams::TimeShiftedFifo { shift: Span::from_millis(50) });
         let at = |age_ms: u64| Some(Instant::from_millis(1_000 - age_ms));
-        assert_eq!(s.pick(at(0), at(50)), Some(Service::L4s));
-        assert_eq!(s.pick(at(0), at(51)), Some(Service::Classic));
-        assert_eq!(s.pick(at(2), at(51)), Some(Service::L4s));
-        assert_eq!(s.pick(IDLE, at(1)), Some(Service::Classic));
+        assert_eq!(pick(&mut s, at(0), at(50)), Some(Service::L4s));
+        assert_eq!(pick(&mut s, at(0), at(51)), Some(Service::Classic));
+        assert_eq!(pick(&mut s, at(2), at(51)), Some(Service::L4s));
+        assert_eq!(pick(&mut s, IDLE, at(1)), Some(Service::Classic));
     }
 }

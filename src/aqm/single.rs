@@ -7,9 +7,9 @@ use super::codel::Codel;
 use super::coupling::Coupling;
 use super::params::{ChanceParams, Law, Limit, MTU_BYTES, SingleParams};
 use super::pi2::Pi2;
-use super::queue::{Entry, Fifo};
-use super::stats::{Backlog, DropCause, Ledger, MarkCause, Overload, Snapshot};
-use super::{Departure, PacketMeta, Service};
+use super::queue::{Entry, Fifo, full_bytes};
+use super::stats::{Backlog, DropCause, Ledger, MarkCause, Overload, Snapshot, Tally};
+use super::{Departure, PacketMeta, Queueing, Service, Verdicts};
 use crate::time::{Instant, Span};
 use crate::wire::Ecn;
 
@@ -19,6 +19,8 @@ pub struct SingleQueue<H> {
     queue: Fifo<H>,
     law: State,
     limit: Limit,
+    /// See [`full_bytes`].
+    full_bytes: u64,
     ledger: Ledger,
 }
 
@@ -56,63 +58,48 @@ impl<H> SingleQueue<H> {
             queue: Fifo::with_capacity(params.limit.packets),
             law,
             limit: params.limit,
+            full_bytes: full_bytes(params.limit.bytes),
             ledger: Ledger::default(),
         }
     }
 
     /// See [`super::Aqm::enqueue`].
+    #[inline]
     pub fn enqueue(&mut self, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
         self.advance(now);
-        self.ledger.arrived(Service::Classic, meta.len);
-        let full = self.queue.bytes() + u64::from(MTU_BYTES) > self.limit.bytes
-            || self.queue.packets() >= self.limit.packets;
-        if full {
-            self.ledger.dropped(Service::Classic, meta.len, meta.ecn, DropCause::Tail);
-            return Err(handle);
-        }
-        self.queue.push(Entry::new(handle, meta, now, false));
-        Ok(())
+        self.join(Service::Classic, handle, meta, now)
     }
 
     /// See [`super::Aqm::dequeue`].
+    #[inline]
     pub fn dequeue(&mut self, now: Instant) -> Option<Departure<H>> {
-        self.advance(now);
-        let entry = self.queue.pop()?;
-        let sojourn = now.since(entry.arrival);
-        let (signal, cause) = self.verdict(&entry, now, sojourn);
-        let drops = matches!(signal, Some(Signal::DropClassic));
-        if drops {
-            self.ledger.dropped(Service::Classic, entry.len, entry.ecn, cause);
-            return Some(Departure::Drop(entry.depart(Service::Classic, sojourn), cause));
-        }
-        self.ledger.forwarded(Service::Classic, entry.len, sojourn);
-        if signal.is_some() && entry.ecn != Ecn::Ce {
-            let mark = if matches!(signal, Some(Signal::MarkCoupled)) {
-                MarkCause::Coupled
-            } else {
-                MarkCause::Classic
-            };
-            self.ledger.marked(Service::Classic, mark);
-            return Some(Departure::Mark(entry.depart(Service::Classic, sojourn)));
-        }
-        Some(Departure::Forward(entry.depart(Service::Classic, sojourn)))
+        let mut one = None;
+        self.serve(now, &mut one);
+        one
+    }
+
+    /// Nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// The signal that this packet gets, if any, and the cause if that is a drop.
+    #[inline(always)]
     fn verdict(&mut self, entry: &Entry<H>, now: Instant, sojourn: Span) -> (Option<Signal>, DropCause) {
         let behind = self.queue.bytes();
         match &mut self.law {
             State::TailDrop => (None, DropCause::Aqm),
             State::Codel(codel) => {
                 let fires = codel.signals(now, sojourn, behind, MTU_BYTES) && entry.is_ip();
-                let signal = if entry.ecn.is_ect() { Signal::MarkClassic } else { Signal::DropClassic };
+                let signal = if entry.ecn().is_ect() { Signal::MarkClassic } else { Signal::DropClassic };
                 (fires.then_some(signal), DropCause::Aqm)
             }
             State::Pi2(s) => {
                 let small = behind < 2 * u64::from(MTU_BYTES);
                 let saturated = s.coupling.saturated && !small;
                 let cause = if saturated { DropCause::Overload } else { DropCause::Aqm };
-                let signal = classify::signal(Service::Classic, entry.ecn, entry.is_ip(), saturated);
+                let signal = classify::signal(Service::Classic, entry.ecn(), entry.is_ip(), saturated);
                 let fires = match signal {
                     _ if small => false,
                     Signal::Exempt => false,
@@ -127,6 +114,7 @@ impl<H> SingleQueue<H> {
     }
 
     /// See [`super::Aqm::advance`].
+    #[inline]
     pub fn advance(&mut self, now: Instant) {
         if let State::Pi2(s) = &mut self.law {
             let queue = &self.queue;
@@ -148,17 +136,14 @@ impl<H> SingleQueue<H> {
 
     /// See [`super::Aqm::set_limit_bytes`].
     pub fn set_limit_bytes(&mut self, limit: u64) {
-        self.limit.bytes = limit;
+        (self.limit.bytes, self.full_bytes) = (limit, full_bytes(limit));
     }
 
     /// See [`super::Aqm::drain_one`].
     pub fn drain_one(&mut self) -> Option<H> {
-        self.queue.pop().map(|e| e.handle)
-    }
-
-    /// Nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        let entry = self.queue.pop()?;
+        self.ledger.drained(Service::Classic, entry.len);
+        Some(entry.handle)
     }
 
     /// See [`super::Aqm::snapshot`].
@@ -167,9 +152,10 @@ impl<H> SingleQueue<H> {
             State::Pi2(s) => (s.coupling.probabilities(), s.overload.stats()),
             State::TailDrop | State::Codel(_) => Default::default(),
         };
+        let backlog = [Backlog::default(), self.queue.backlog()];
         Snapshot {
-            queues: self.ledger.stats(),
-            backlog: [Backlog::default(), self.queue.backlog()],
+            queues: self.ledger.stats(backlog),
+            backlog,
             head_delay: [Span::ZERO, self.queue.head_delay(now)],
             p,
             overload,
@@ -180,5 +166,64 @@ impl<H> SingleQueue<H> {
     /// See [`super::Aqm::reset_window`].
     pub fn reset_window(&mut self) {
         self.ledger.reset_window();
+    }
+}
+
+impl<H> Queueing<H> for SingleQueue<H> {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+
+    #[inline]
+    fn service(&self, _meta: &PacketMeta) -> Service {
+        Service::Classic
+    }
+
+    #[inline]
+    fn l_tally(&self) -> (Tally, u64) {
+        Default::default()
+    }
+
+    #[inline(always)]
+    fn catch_up(&mut self, now: Instant) {
+        self.advance(now);
+    }
+
+    #[inline(always)]
+    fn join(&mut self, _only: Service, handle: H, meta: PacketMeta, now: Instant) -> Result<(), H> {
+        self.ledger.arrived(Service::Classic, meta.len);
+        let full = self.queue.bytes() >= self.full_bytes || self.queue.packets() >= self.limit.packets;
+        if full {
+            self.ledger.dropped(Service::Classic, meta.len, meta.ecn, DropCause::Tail);
+            return Err(handle);
+        }
+        self.queue.push(Entry::new(handle, meta, now, false));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn serve(&mut self, now: Instant, to: &mut impl Verdicts<H>) -> bool {
+        self.advance(now);
+        let Some(entry) = self.queue.pop() else { return false };
+        let sojourn = now.since(entry.arrival);
+        let (signal, cause) = self.verdict(&entry, now, sojourn);
+        if let Some(Signal::DropClassic) = signal {
+            self.ledger.dropped(Service::Classic, entry.len, entry.ecn(), cause);
+            to.drop(entry.depart(Service::Classic, sojourn), cause);
+            return true;
+        }
+        self.ledger.forwarded(Service::Classic, sojourn);
+        let mut mark = false;
+        if let Some(signal) = signal
+            && entry.ecn() != Ecn::Ce
+        {
+            let coupled = signal == Signal::MarkCoupled;
+            self.ledger
+                .marked(Service::Classic, if coupled { MarkCause::Coupled } else { MarkCause::Classic });
+            mark = true;
+        }
+        to.pass(entry.depart(Service::Classic, sojourn), mark);
+        true
     }
 }

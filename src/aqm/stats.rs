@@ -15,10 +15,31 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one packet of `bytes`.
+    /// Counts one packet of `bytes`. At 400 Gbit/s the bytes last for a decade.
+    #[inline]
     pub fn add(&mut self, bytes: u16) {
-        self.packets += 1;
-        self.bytes += u64::from(bytes);
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(u64::from(bytes));
+    }
+}
+
+impl core::ops::Add for Tally {
+    type Output = Self;
+    fn add(self, rhs: Self) -> Self {
+        Self { packets: self.packets + rhs.packets, bytes: self.bytes + rhs.bytes }
+    }
+}
+
+impl core::ops::Sub for Tally {
+    type Output = Self;
+    fn sub(self, rhs: Self) -> Self {
+        Self { packets: self.packets - rhs.packets, bytes: self.bytes - rhs.bytes }
+    }
+}
+
+impl From<Backlog> for Tally {
+    fn from(waiting: Backlog) -> Self {
+        Self { packets: waiting.packets.into(), bytes: waiting.bytes }
     }
 }
 
@@ -118,15 +139,12 @@ impl QueueStats {
     /// Packets dropped for one cause.
     pub fn dropped_for(&self, cause: DropCause) -> Tally {
         let [not_ect, ect] = self.dropped[cause as usize];
-        Tally { packets: not_ect.packets + ect.packets, bytes: not_ect.bytes + ect.bytes }
+        not_ect + ect
     }
 
     /// Packets dropped, whatever the cause.
     pub fn dropped_total(&self) -> Tally {
-        DropCause::ALL.iter().fold(Tally::default(), |sum, &c| {
-            let one = self.dropped_for(c);
-            Tally { packets: sum.packets + one.packets, bytes: sum.bytes + one.bytes }
-        })
+        DropCause::ALL.iter().fold(Tally::default(), |sum, &c| sum + self.dropped_for(c))
     }
 
     /// Starts a new maximum, at the edge of a telemetry window.
@@ -190,50 +208,73 @@ impl Snapshot {
     }
 }
 
-/// The counters while they are being written: every packet passes `arrived`, and then exactly one of `dropped` and
-/// `forwarded` unless it waits.
+/// The counters while they are being written. Every packet passes `arrived`; what neither was dropped, nor waits, nor was
+/// taken out at the end was forwarded, so that nothing is counted twice on its way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
-    /// `presented` is filled in by [`Ledger::stats`].
+    /// `arrived`, `forwarded` and `presented` are filled in by [`Ledger::stats`].
     queues: [QueueStats; 2],
+    /// Apart from each other: side by side a compiler adds to both in one vector register, which takes three times the
+    /// instructions.
+    arrived_packets: [u64; 2],
+    arrived_bytes: [u64; 2],
+    /// Taken out without a verdict.
+    drained: [Tally; 2],
 }
 
 impl Ledger {
-    /// The counters. What was presented to the AQM is what it forwarded or dropped.
-    pub(super) fn stats(&self) -> [QueueStats; 2] {
-        self.queues.map(|q| {
-            let verdicts = [q.forwarded, q.dropped_for(DropCause::Aqm), q.dropped_for(DropCause::Overload)];
-            let presented = Tally {
-                packets: verdicts.iter().map(|t| t.packets).sum(),
-                bytes: verdicts.iter().map(|t| t.bytes).sum(),
-            };
-            QueueStats { presented, ..q }
+    /// The counters while `waiting` are in the queues. What was presented to the AQM is what it forwarded or dropped.
+    pub(super) fn stats(&self, waiting: [Backlog; 2]) -> [QueueStats; 2] {
+        Service::BOTH.map(|service| {
+            let n = service.index();
+            let (q, arrived) = (self.queues[n], self.arrivals(service));
+            let forwarded = arrived - q.dropped_total() - self.drained[n] - waiting[n].into();
+            let presented = forwarded + q.dropped_for(DropCause::Aqm) + q.dropped_for(DropCause::Overload);
+            QueueStats { arrived, forwarded, presented, ..q }
         })
     }
 
     /// Arrivals in L and the packets of L that were marked.
     pub(super) fn l_tally(&self) -> (Tally, u64) {
         let l = &self.queues[Service::L4s.index()];
-        (l.arrived, l.marked_total())
+        (self.arrivals(Service::L4s), l.marked_total())
     }
 
+    #[inline]
     pub(super) fn arrived(&mut self, service: Service, len: u16) {
-        self.queues[service.index()].arrived.add(len);
+        let (packets, bytes) =
+            (&mut self.arrived_packets[service.index()], &mut self.arrived_bytes[service.index()]);
+        *packets = packets.wrapping_add(1);
+        *bytes = bytes.wrapping_add(u64::from(len));
     }
 
+    fn arrivals(&self, service: Service) -> Tally {
+        let n = service.index();
+        Tally { packets: self.arrived_packets[n], bytes: self.arrived_bytes[n] }
+    }
+
+    #[inline]
     pub(super) fn marked(&mut self, service: Service, cause: MarkCause) {
-        self.queues[service.index()].marked[cause as usize] += 1;
+        let marked = &mut self.queues[service.index()].marked[cause as usize];
+        *marked = marked.wrapping_add(1);
     }
 
+    #[inline]
     pub(super) fn dropped(&mut self, service: Service, len: u16, ecn: Ecn, cause: DropCause) {
         self.queues[service.index()].dropped[cause as usize][usize::from(ecn.is_ect())].add(len);
     }
 
-    pub(super) fn forwarded(&mut self, service: Service, len: u16, sojourn: Span) {
+    #[inline]
+    pub(super) fn forwarded(&mut self, service: Service, sojourn: Span) {
         let q = &mut self.queues[service.index()];
-        q.forwarded.add(len);
-        q.delay_sum_ns += sojourn.as_nanos();
-        q.delay_max = q.delay_max.max(sojourn);
+        q.delay_sum_ns = q.delay_sum_ns.wrapping_add(sojourn.as_nanos());
+        if sojourn > q.delay_max {
+            q.delay_max = sojourn;
+        }
+    }
+
+    pub(super) fn drained(&mut self, service: Service, len: u16) {
+        self.drained[service.index()].add(len);
     }
 
     pub(super) fn reset_window(&mut self) {

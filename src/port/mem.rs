@@ -43,7 +43,6 @@ impl Default for MemConfig {
 pub struct Frame {
     index: u32,
     len: u16,
-    changed: bool,
 }
 
 /// Two in-memory ports.
@@ -57,6 +56,8 @@ pub struct MemPort {
 
 struct Pool {
     buffers: Vec<[u8; BUFFER_BYTES]>,
+    /// Which of them somebody may have written to.
+    changed: Vec<bool>,
     spares: Vec<u32>,
 }
 
@@ -150,7 +151,7 @@ impl Generator {
 
     /// Makes a buffer spare, with its own frame in it.
     fn take_back(&self, frame: &Frame, pool: &mut Pool) {
-        if frame.changed {
+        if core::mem::take(&mut pool.changed[frame.index as usize]) {
             let template = self.template(frame.index);
             pool.buffers[frame.index as usize][..template.len()].copy_from_slice(template);
         }
@@ -210,6 +211,7 @@ impl MemPort {
         Self {
             pool: Pool {
                 buffers: vec![[0; BUFFER_BYTES]; config.buffers as usize],
+                changed: vec![false; config.buffers as usize],
                 spares: (0..config.buffers).rev().collect(),
             },
             tx: [ring(), ring()],
@@ -229,11 +231,12 @@ impl PortPair for MemPort {
                 if generator.offers[from.index()] {
                     let first = self.pool.spares.len() - budget.min(self.pool.spares.len());
                     counters.rx_frames += (self.pool.spares.len() - first) as u64;
-                    batch.extend(self.pool.spares.drain(first..).map(|index| Frame {
-                        index,
-                        len: generator.lens[index as usize],
-                        changed: false,
-                    }));
+                    batch.extend(
+                        self.pool
+                            .spares
+                            .drain(first..)
+                            .map(|index| Frame { index, len: generator.lens[index as usize] }),
+                    );
                 }
             }
             Medium::Cables(cables) => {
@@ -244,7 +247,7 @@ impl PortPair for MemPort {
                     } else if let Some(index) = self.pool.spares.pop() {
                         self.pool.buffers[index as usize][..bytes.len()].copy_from_slice(&bytes);
                         counters.rx_frames += 1;
-                        batch.push(Frame { index, len: bytes.len() as u16, changed: false });
+                        batch.push(Frame { index, len: bytes.len() as u16 });
                     } else {
                         counters.rx_no_buffer += 1;
                     }
@@ -259,7 +262,7 @@ impl PortPair for MemPort {
     }
 
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
-        frame.changed = true;
+        self.pool.changed[frame.index as usize] = true;
         &mut self.pool.buffers[frame.index as usize][..usize::from(frame.len)]
     }
 
@@ -277,9 +280,10 @@ impl PortPair for MemPort {
         if ring.frames.len() == ring.capacity {
             return Err(frame);
         }
-        ring.bytes += u64::from(frame.len);
+        ring.bytes = ring.bytes.wrapping_add(u64::from(frame.len));
         ring.frames.push_back(frame);
-        self.counters[to.index()].tx_frames += 1;
+        let sent = &mut self.counters[to.index()].tx_frames;
+        *sent = sent.wrapping_add(1);
         Ok(())
     }
 
@@ -294,9 +298,11 @@ impl PortPair for MemPort {
         for (side, ring) in self.tx.iter_mut().enumerate() {
             match &self.medium {
                 Medium::Generator(generator) => {
-                    for frame in ring.frames.drain(..) {
-                        generator.take_back(&frame, &mut self.pool);
+                    let (older, newer) = ring.frames.as_slices();
+                    for frame in older.iter().chain(newer) {
+                        generator.take_back(frame, &mut self.pool);
                     }
+                    ring.frames.clear();
                     ring.bytes = 0;
                 }
                 Medium::Cables(cables) => {
@@ -350,7 +356,9 @@ impl PortPair for MemPort {
 impl Originate for MemPort {
     fn begin(&mut self, len: usize) -> Option<Frame> {
         let len = u16::try_from(len).ok().filter(|&len| usize::from(len) <= BUFFER_BYTES)?;
-        self.pool.spares.pop().map(|index| Frame { index, len, changed: true })
+        let index = self.pool.spares.pop()?;
+        self.pool.changed[index as usize] = true;
+        Some(Frame { index, len })
     }
 }
 

@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::change::Change;
 use super::clock::Clock;
-use super::lane::Lane;
-use crate::aqm::{Departure, PacketMeta};
+use super::lane::{Lane, Waits};
+use crate::aqm::stats::DropCause;
+use crate::aqm::{Packet, PacketMeta, Verdicts};
+use crate::egress::{Framing, Inlet, Outlet};
 use crate::port::{PortError, PortPair, Side};
+use crate::telemetry::FrameMeter;
 use crate::time::{Instant, Span};
-use crate::wire::{self, FrameKind};
+use crate::wire::{self, FrameKind, Parsed};
 
 /// The NQB code point (RFC 9956).
 const NQB_DSCP: u8 = 45;
@@ -168,65 +171,19 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
     }
 
     fn receive(&mut self, index: usize, now: Instant) -> Result<usize, PortError> {
-        let lane = &mut self.lanes[index];
-        self.port.recv(lane.from, P::BREATH, &mut self.batch)?;
+        let Lane { from, egress, frames: meter, .. } = &mut self.lanes[index];
+        self.port.recv(*from, P::BREATH, &mut self.batch)?;
         let received = self.batch.len();
-        for frame in self.batch.drain(..) {
-            let bytes = self.port.bytes(&frame);
-            let parsed = wire::parse(bytes);
-            lane.frames.add(&parsed);
-            if parsed.kind == FrameKind::Pause {
-                self.port.recycle(frame);
-                continue;
-            }
-            let meta = PacketMeta {
-                len: lane.egress.link_bytes(bytes.len()),
-                ecn: parsed.ecn,
-                nqb: parsed.dscp == NQB_DSCP,
-                ip: parsed.kind.is_ip(),
-                flow: parsed.flow,
-            };
-            if let Err(refused) = lane.egress.on_packet(frame, meta, now) {
-                self.port.recycle(refused);
-            }
-        }
+        let framing = egress.framing();
+        egress.take_in(Received { frames: self.batch.drain(..), port: &mut self.port, meter, framing }, now);
         Ok(received)
     }
 
     fn transmit(&mut self, index: usize, now: Instant) -> usize {
-        let to = self.lanes[index].to;
-        let mut sent = 0;
-        while sent < P::BREATH && self.transmit_room(to) > 0 {
-            let lane = &mut self.lanes[index];
-            let Some(departure) = lane.egress.poll(now) else { break };
-            let packet = match departure {
-                Departure::Drop(packet, _) => {
-                    self.port.recycle(packet.handle);
-                    continue;
-                }
-                Departure::Mark(mut packet) => {
-                    let changed = wire::set_ce(self.port.bytes_mut(&mut packet.handle));
-                    debug_assert!(changed, "only ECT packets are marked");
-                    packet
-                }
-                Departure::Forward(packet) => packet,
-            };
-            lane.record(packet.service, packet.sojourn);
-            match self.port.send(to, packet.handle, now) {
-                Ok(()) => sent += 1,
-                Err(frame) => {
-                    debug_assert!(false, "tx_room promised room");
-                    self.port.recycle(frame);
-                    break;
-                }
-            }
-        }
-        sent
-    }
-
-    /// Frames that may be sent now: none while the rings hold all the bytes that they may.
-    fn transmit_room(&self, to: Side) -> usize {
-        if self.port.tx_pending_bytes(to) < self.tx_bound[to.index()] { self.port.tx_room(to) } else { 0 }
+        let Lane { to, egress, waits, .. } = &mut self.lanes[index];
+        let (port, bound) = (&mut self.port, self.tx_bound[to.index()]);
+        let sending = Sending { port, to: *to, bound, waits, left: P::BREATH, now };
+        P::BREATH - egress.let_out(sending, now).left
     }
 
     /// Waits for a frame or the next deadline, unless that is too near to be worth it.
@@ -240,7 +197,7 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
         for lane in &self.lanes {
             deadline = deadline.min(lane.next_look().unwrap_or(Instant::FAR_FUTURE));
             if let Some(at) = lane.egress.poll_timeout() {
-                let may_send = self.transmit_room(lane.to) > 0;
+                let may_send = may_send(&self.port, lane.to, self.tx_bound[lane.to.index()]);
                 deadline = deadline.min(if may_send { at } else { at.max(now + RETRY) });
             }
         }
@@ -327,6 +284,97 @@ impl<P: PortPair, C: Clock> Forwarder<P, C> {
     pub fn port_mut(&mut self) -> &mut P {
         &mut self.port
     }
+}
+
+/// What a breath received, on its way into the egress.
+struct Received<'a, P: PortPair> {
+    frames: std::vec::Drain<'a, P::Frame>,
+    port: &'a mut P,
+    meter: &'a mut FrameMeter,
+    framing: Framing,
+}
+
+impl<P: PortPair> Inlet<P::Frame> for Received<'_, P> {
+    #[inline(always)]
+    fn feed(self, mut offer: impl FnMut(P::Frame, PacketMeta) -> Result<(), P::Frame>) {
+        let Self { frames, port, meter, framing } = self;
+        for frame in frames {
+            let bytes = port.bytes(&frame);
+            let (ip, ecn, dscp, flow) = if let Some(packet) = wire::plain_ipv4(bytes) {
+                let ecn = packet.ecn();
+                meter.add(FrameKind::Ipv4, ecn);
+                (true, ecn, packet.dscp(), wire::flow::of_ipv4(&packet))
+            } else {
+                let Parsed { kind, ecn, dscp, flow, .. } = wire::parse_any(bytes);
+                meter.add(kind, ecn);
+                if kind == FrameKind::Pause {
+                    port.recycle(frame);
+                    continue;
+                }
+                (kind.is_ip(), ecn, dscp, flow)
+            };
+            let len = framing.link_bytes(bytes.len());
+            let meta = PacketMeta { len, ecn, nqb: dscp == NQB_DSCP, ip, flow };
+            if let Err(refused) = offer(frame, meta) {
+                port.recycle(refused);
+            }
+        }
+    }
+}
+
+/// What leaves the egress, on its way to a port.
+struct Sending<'a, P> {
+    port: &'a mut P,
+    to: Side,
+    /// Bytes that may be in the rings before a frame; 0 once the port has refused one.
+    bound: u64,
+    waits: &'a mut Waits,
+    /// Frames that may still be sent.
+    left: usize,
+    now: Instant,
+}
+
+impl<P: PortPair> Outlet<P::Frame> for Sending<'_, P> {
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        self.left > 0 && may_send(self.port, self.to, self.bound)
+    }
+}
+
+impl<P: PortPair> Verdicts<P::Frame> for Sending<'_, P> {
+    #[inline(always)]
+    fn pass(&mut self, packet: Packet<P::Frame>, mark: bool) {
+        let mut handle = packet.handle;
+        if mark {
+            set_ce(self.port.bytes_mut(&mut handle));
+        }
+        self.waits.record(packet.service, packet.sojourn);
+        match self.port.send(self.to, handle, self.now) {
+            Ok(()) => self.left -= 1,
+            Err(frame) => {
+                debug_assert!(false, "tx_room promised room");
+                self.port.recycle(frame);
+                self.bound = 0;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn drop(&mut self, packet: Packet<P::Frame>, _cause: DropCause) {
+        self.port.recycle(packet.handle);
+    }
+}
+
+#[inline(never)]
+fn set_ce(frame: &mut [u8]) {
+    let changed = wire::set_ce(frame);
+    debug_assert!(changed, "only ECT packets are marked");
+}
+
+/// Whether a frame may be sent now: none while the rings hold all the bytes that they may.
+#[inline]
+fn may_send<P: PortPair>(port: &P, to: Side, bound: u64) -> bool {
+    port.tx_pending_bytes(to) < bound && port.tx_has_room(to)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::control::link::ControlLink;
 use crate::egress::Egress;
 use crate::port::{PortCounters, Side};
 use crate::telemetry::delays::DelayHistograms;
-use crate::telemetry::{Direction, FrameCounts, TelemetryWindow};
+use crate::telemetry::{Direction, FrameCounts, FrameMeter, TelemetryWindow};
 use crate::time::{Instant, Span};
 
 /// What one direction says of itself at the end of a window.
@@ -85,10 +85,9 @@ pub struct Lane<F> {
     /// Its bottleneck.
     pub egress: Egress<F>,
     /// What it has received.
-    pub frames: FrameCounts,
-    delays: Box<DelayHistograms>,
-    /// By [`Service::index`].
-    runs: [Run; 2],
+    pub frames: FrameMeter,
+    /// How long they waited.
+    pub waits: Waits,
     delays_out: rtrb::Producer<Box<DelayHistograms>>,
     delays_back: rtrb::Consumer<Box<DelayHistograms>>,
     reports: rtrb::Producer<Report>,
@@ -102,6 +101,41 @@ pub struct Lane<F> {
 struct Run {
     delay: Span,
     packets: u64,
+}
+
+/// How long the packets of a direction waited.
+#[derive(Debug)]
+pub struct Waits {
+    delays: Box<DelayHistograms>,
+    /// By [`Service::index`].
+    runs: [Run; 2],
+}
+
+impl Waits {
+    /// Records a forwarded packet's delay.
+    #[inline]
+    pub fn record(&mut self, service: Service, sojourn: Span) {
+        let run = &mut self.runs[service.index()];
+        if run.delay == sojourn {
+            run.packets = run.packets.wrapping_add(1);
+        } else {
+            self.next_run(service, sojourn);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_run(&mut self, service: Service, delay: Span) {
+        let ended = core::mem::replace(&mut self.runs[service.index()], Run { delay, packets: 1 });
+        self.delays.record_run(service, ended.delay, ended.packets);
+    }
+
+    fn end_runs(&mut self) {
+        for service in Service::BOTH {
+            let run = core::mem::take(&mut self.runs[service.index()]);
+            self.delays.record_run(service, run.delay, run.packets);
+        }
+    }
 }
 
 struct Controlled {
@@ -173,9 +207,8 @@ impl<F> Lane<F> {
             from,
             to: from.other(),
             egress,
-            frames: FrameCounts::default(),
-            delays: Box::new(DelayHistograms::new(measured)),
-            runs: [Run::default(); 2],
+            frames: FrameMeter::default(),
+            waits: Waits { delays: Box::new(DelayHistograms::new(measured)), runs: [Run::default(); 2] },
             delays_out,
             delays_back,
             reports,
@@ -201,24 +234,6 @@ impl<F> Lane<F> {
             self.egress.apply(&c.guard.in_force(), now);
         }
         self.change = change.number;
-    }
-
-    /// Records a forwarded packet's delay.
-    #[inline]
-    pub fn record(&mut self, service: Service, sojourn: Span) {
-        let run = &mut self.runs[service.index()];
-        if run.delay != sojourn {
-            let ended = core::mem::replace(run, Run { delay: sojourn, packets: 0 });
-            self.delays.record_run(service, ended.delay, ended.packets);
-        }
-        run.packets += 1;
-    }
-
-    fn end_runs(&mut self) {
-        for service in Service::BOTH {
-            let run = core::mem::take(&mut self.runs[service.index()]);
-            self.delays.record_run(service, run.delay, run.packets);
-        }
     }
 
     /// Takes a decision, if one has come, at most once a breath.
@@ -253,7 +268,7 @@ impl<F> Lane<F> {
         let admitted_after = self.control.as_mut().and_then(|c| c.admitted_after.take());
         let report = Report {
             window,
-            frames: self.frames,
+            frames: self.frames.counts(),
             rx_port,
             tx_pending_bytes,
             control,
@@ -270,22 +285,22 @@ impl<F> Lane<F> {
     /// Hands the delays over and goes on with an empty set. Without one (the reader lags) it keeps the set, unless the
     /// measured time begins: then what was recorded while warming up is forgotten.
     pub fn hand_over_delays(&mut self, measured: bool) {
-        self.end_runs();
+        self.waits.end_runs();
         if let Ok(mut spare) = self.delays_back.pop() {
             spare.measured = measured;
-            let filled = core::mem::replace(&mut self.delays, spare);
+            let filled = core::mem::replace(&mut self.waits.delays, spare);
             // There are as many places as boxes, so there is room.
             let _ = self.delays_out.push(filled);
-        } else if self.delays.measured != measured {
-            self.delays.clear();
-            self.delays.measured = measured;
+        } else if self.waits.delays.measured != measured {
+            self.waits.delays.clear();
+            self.waits.delays.measured = measured;
         }
     }
 
     /// Hands over what is left, at the very end.
     pub fn finish_delays(&mut self) {
-        self.end_runs();
-        let last = core::mem::replace(&mut self.delays, Box::new(DelayHistograms::new(true)));
+        self.waits.end_runs();
+        let last = core::mem::replace(&mut self.waits.delays, Box::new(DelayHistograms::new(true)));
         let _ = self.delays_out.push(last);
     }
 }

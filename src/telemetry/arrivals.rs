@@ -134,6 +134,7 @@ impl ArrivalMeter {
     }
 
     /// Accounts for the gap before a packet that arrives at `now`. `tally` is that of the queues before they see it.
+    #[inline(never)]
     pub fn after_gap(&mut self, now: Instant, tally: (Tally, u64)) {
         if now >= self.open_ends {
             self.close_bins(now, tally);

@@ -7,7 +7,7 @@ pub mod features;
 pub mod frames;
 pub mod sketch;
 
-pub use frames::FrameCounts;
+pub use frames::{FrameCounts, FrameMeter};
 
 use core::fmt;
 

@@ -12,6 +12,9 @@ const WORDS: usize = BITS as usize / 64;
 pub const QUARTER: Span = Span::from_millis(250);
 const QUARTERS: usize = 4;
 
+/// More than any hash.
+const NO_FLOW: u64 = 1 << 32;
+
 type Map = [u64; WORDS];
 
 /// Flows of one queue.
@@ -22,6 +25,8 @@ pub struct FlowSketch {
     past: [Map; QUARTERS],
     /// Number of the current quarter since the origin of time.
     quarter: u64,
+    /// A flow whose bit is set in `current`, or [`NO_FLOW`]: packets of a flow come in trains.
+    last: u64,
 }
 
 /// Bits that flows have set.
@@ -36,14 +41,22 @@ pub struct FlowBits {
 impl FlowSketch {
     /// No flows.
     pub const fn new() -> Self {
-        Self { current: [0; WORDS], past: [[0; WORDS]; QUARTERS], quarter: 0 }
+        Self { current: [0; WORDS], past: [[0; WORDS]; QUARTERS], quarter: 0, last: NO_FLOW }
     }
 
     /// A packet of the flow with this hash; `counts` is false for what belongs to no flow.
     #[inline]
     pub fn insert(&mut self, flow: u32, counts: bool) {
+        if self.last != u64::from(flow) && counts {
+            self.set(flow);
+        }
+    }
+
+    #[inline(never)]
+    fn set(&mut self, flow: u32) {
         let bit = bit_of(flow);
-        self.current[(bit / 64) as usize % WORDS] |= u64::from(counts) << (bit % 64);
+        self.current[(bit / 64) as usize % WORDS] |= 1 << (bit % 64);
+        self.last = flow.into();
     }
 
     /// What is set at `now`. Quarters that have passed since the last call are closed: what was collected belongs to
@@ -54,6 +67,7 @@ impl FlowSketch {
         for n in 0..passed {
             let oldest = &mut self.past[((self.quarter + n) % QUARTERS as u64) as usize];
             *oldest = core::mem::replace(&mut self.current, [0; WORDS]);
+            self.last = NO_FLOW;
         }
         self.quarter = self.quarter.max(quarter);
         let (mut active, mut steady) = (0, 0);
