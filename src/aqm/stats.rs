@@ -329,6 +329,23 @@ impl Overload {
 mod tests {
     use super::*;
 
+    /// Of five packets of 100 bytes one was dropped by the AQM and one for want of room, one was taken out at the end and
+    /// one waits.
+    #[test]
+    fn forwarded_is_what_is_left_of_the_arrivals() {
+        let mut ledger = Ledger::default();
+        (0..5).for_each(|_| ledger.arrived(Service::L4s, 100));
+        for cause in [DropCause::Aqm, DropCause::Tail] {
+            ledger.dropped(Service::L4s, 100, Ecn::Ect1, cause);
+        }
+        ledger.drained(Service::L4s, 100);
+        let waiting = [Backlog { packets: 1, bytes: 100 }, Backlog::default()];
+        let [l, c] = ledger.stats(waiting);
+        let tally = |packets| Tally { packets, bytes: 100 * packets };
+        assert_eq!((l.arrived, l.forwarded, l.presented), (tally(5), tally(1), tally(2)));
+        assert_eq!(c, QueueStats::default());
+    }
+
     /// RFC 9332 §2.5.2.3: reports do not flap.
     #[test]
     fn an_overload_that_wavers_is_one_episode() {
