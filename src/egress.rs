@@ -261,14 +261,10 @@ pub struct Framing {
 impl Framing {
     /// See [`Egress::link_bytes`].
     #[inline]
-    pub const fn link_bytes(self, frame_len: usize) -> u16 {
-        /// More than any overhead makes fit, so that the sum is exact where it counts.
-        const LONG: usize = 1 << 33;
-        let frame_len = if frame_len < LONG { frame_len as i64 } else { LONG as i64 };
-        let bytes = frame_len + self.overhead as i64;
-        let least = if self.mpu == 0 { 1 } else { self.mpu as i64 };
-        let padded = if bytes < least { least } else { bytes };
-        if padded > u16::MAX as i64 { u16::MAX } else { padded as u16 }
+    pub fn link_bytes(self, frame_len: usize) -> u16 {
+        // What is longer than 32 bits say stays longer than 16 bits say, whatever the overhead.
+        let bytes = i64::from(u32::try_from(frame_len).unwrap_or(u32::MAX)) + i64::from(self.overhead);
+        bytes.max(i64::from(self.mpu)).clamp(1, i64::from(u16::MAX)) as u16
     }
 }
 
@@ -460,14 +456,12 @@ impl Shaper {
         if !self.is_free(now) {
             return 0;
         }
-        match self.credit {
-            Some(credit) => credit.unsigned_abs(),
-            // At most 2^61: [`CATCH_UP`] at the fastest rate.
-            None => {
-                let lag = now.since(self.free_at).as_nanos();
-                ((lag + 1) * self.rate.as_bps() - self.remainder).div_ceil(BIT_NS_A_BYTE)
-            }
+        if let Some(credit) = self.credit {
+            return credit.unsigned_abs();
         }
+        // At most 2^61: [`CATCH_UP`] at the fastest rate.
+        let lag = now.since(self.free_at).as_nanos();
+        ((lag + 1) * self.rate.as_bps() - self.remainder).div_ceil(BIT_NS_A_BYTE)
     }
 
     /// A packet meets an idle link: time that passed unused is gone.
@@ -487,7 +481,7 @@ impl Shaper {
     #[inline]
     fn sent(&mut self, bytes: u64) {
         if let Some(credit) = &mut self.credit {
-            *credit -= bytes as i64;
+            *credit -= bytes.cast_signed();
             return;
         }
         let (ns, remainder) = self.per_bit.divide(bytes * BIT_NS_A_BYTE + self.remainder);
@@ -819,7 +813,7 @@ mod tests {
                 let room = rng.usize(0..5);
                 let Leaving(left, departed) = many.let_out(Leaving(room, Vec::new()), now);
                 let mut sent = 0;
-                let mut singly = Vec::new();
+                let mut one_by_one = Vec::new();
                 while sent < room
                     && let Some(departure) = one.poll(now)
                 {
@@ -830,9 +824,9 @@ mod tests {
                     };
                     kinds[kind] += 1;
                     sent += usize::from(kind < 2);
-                    singly.push(departure);
+                    one_by_one.push(departure);
                 }
-                assert_eq!((departed, room - left), (singly, sent));
+                assert_eq!((departed, room - left), (one_by_one, sent));
                 assert_eq!(
                     (many.poll_timeout(), many.take_window(now)),
                     (one.poll_timeout(), one.take_window(now))

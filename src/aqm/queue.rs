@@ -31,7 +31,7 @@ impl<H> Entry<H> {
     /// native L4S AQM may act on it.
     #[inline]
     pub fn new(handle: H, meta: PacketMeta, now: Instant, found_company: bool) -> Self {
-        let flags = u8::from(meta.ip) * IP | u8::from(found_company) * FOUND_COMPANY;
+        let flags = (u8::from(meta.ip) * IP) | (u8::from(found_company) * FOUND_COMPANY);
         Self { handle, arrival: now, len: meta.len, ecn: meta.ecn as u8, flags }
     }
 

@@ -230,7 +230,7 @@ impl Ledger {
             let (q, arrived) = (self.queues[n], self.arrivals(service));
             let forwarded = arrived - q.dropped_total() - self.drained[n] - waiting[n].into();
             let presented = forwarded + q.dropped_for(DropCause::Aqm) + q.dropped_for(DropCause::Overload);
-            QueueStats { arrived, forwarded, presented, ..q }
+            QueueStats { arrived, presented, forwarded, ..q }
         })
     }
 

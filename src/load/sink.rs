@@ -112,7 +112,7 @@ impl Tally {
             _ => seen.altered += 1,
         }
         seen.delays.saturating_record(now.since(stamp.sent).as_nanos().min(DELAY_NS[1]));
-        self.damaged += u64::from(is_damaged(frame, &parsed));
+        self.damaged += u64::from(is_damaged(frame, parsed));
         let version = if parsed.kind == FrameKind::Ipv4 { IpVersion::V4 } else { IpVersion::V6 };
         let next = &mut self.next_seq[stream(stamp.ecn, version)];
         self.reordered += u64::from(stamp.seq < *next);
@@ -127,7 +127,7 @@ impl Default for Tally {
 }
 
 /// Whether the IPv4 header of a frame of the generator, which has no options, does not fit its checksum.
-fn is_damaged(frame: &[u8], parsed: &Parsed) -> bool {
+fn is_damaged(frame: &[u8], parsed: Parsed) -> bool {
     let at = usize::from(parsed.l3_offset);
     parsed.kind == FrameKind::Ipv4
         && frame.get(at..at + IpVersion::V4.l4() - L3).is_some_and(|h| checksum::of(checksum::sum(h)) != 0)

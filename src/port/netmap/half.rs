@@ -80,14 +80,11 @@ impl Half {
                     self.counters.rx_kernel_drops += 1;
                     waiting.skip();
                 } else if let Some(spare) = spares.pop() {
-                    match waiting.take(spare) {
-                        Ok(received) => {
-                            batch.push(Frame::new(received.buffer, received.len, self.pool));
-                        }
-                        Err(_) => {
-                            self.counters.rx_kernel_drops += 1;
-                            self.swallowed += 1;
-                        }
+                    if let Ok(received) = waiting.take(spare) {
+                        batch.push(Frame::new(received.buffer, received.len, self.pool));
+                    } else {
+                        self.counters.rx_kernel_drops += 1;
+                        self.swallowed += 1;
                     }
                 } else {
                     self.counters.rx_no_buffer += 1;

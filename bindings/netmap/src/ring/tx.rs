@@ -97,15 +97,12 @@ impl TxRing {
         let region = self.shared.region();
         region.check(&buffer);
         let at = self.head;
-        match region.mint(self.shared.read_index(at)) {
-            Ok(completed) => {
-                self.fill(buffer, len, flags);
-                Ok(Some(completed))
-            }
-            Err(_) => {
-                self.repair(buffer, len, flags);
-                Ok(None)
-            }
+        if let Ok(completed) = region.mint(self.shared.read_index(at)) {
+            self.fill(buffer, len, flags);
+            Ok(Some(completed))
+        } else {
+            self.repair(buffer, len, flags);
+            Ok(None)
         }
     }
 
