@@ -231,3 +231,32 @@ impl RingHeader {
         usize::try_from(i64::try_from(offset).ok()?.checked_add(self.buf_ofs)?).ok()
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use core::sync::atomic::Ordering;
+
+    use crate::model::{Model, NicConfig, TxMode};
+    use crate::{Options, SlotFlags};
+
+    /// 60, 70 and 80 bytes on their way: what is pending when the kernel gives back one, two, and more than it had.
+    #[test]
+    fn what_is_pending_follows_the_tail_and_is_never_less_than_nothing() {
+        let model = Model::default();
+        let outside = model.nic("em0", NicConfig::default());
+        outside.faults(|faults| faults.tx = TxMode::Manual);
+        let mut port = model.netmap().open(&"em0".parse().unwrap(), &Options::default()).unwrap();
+        for len in [60, 70, 80] {
+            assert!(port.tx(0).put_copy(&vec![0; len], SlotFlags::NONE));
+        }
+        port.tx_sync().unwrap();
+        let ring = port.tx(0);
+        let (_, tail) = ring.head_and_tail();
+        let mut given_back = |slots| {
+            ring.shared().tail().store((tail + slots) % 16, Ordering::Relaxed);
+            ring.refresh();
+            ring.pending_bytes()
+        };
+        assert_eq!([0, 1, 1, 2, 5].map(&mut given_back), [210, 150, 150, 80, 0]);
+    }
+}
