@@ -137,6 +137,13 @@ fn ports_of_a_switch_have_memory_of_their_own_and_frames_are_copied() {
     let outcome =
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| b.tx(0).put(foreign, 60, SlotFlags::NONE)));
     assert!(outcome.is_err(), "a buffer of another region opens nothing");
+    assert!(a.tx(0).put_copy(&frame(20, 64), SlotFlags::NONE));
+    a.tx_sync().unwrap();
+    b.rx_sync().unwrap();
+    let foreign = spare.pop().unwrap();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| b.rx(0).take(foreign)));
+    assert!(outcome.is_err(), "nor is it a spare");
+    assert_eq!(b.rx(0).bytes(), Some(&frame(20, 64)[..]), "which changed nothing");
 }
 
 #[test]
