@@ -221,7 +221,7 @@ fn what_was_held_is_reported_once() {
 #[test]
 fn the_keeper_refuses_pipes() {
     let options = NetmapOptions { held: 0, emulated: false };
-    let model = Model::default();
+    let model = Model::new(16_384);
     let message = Kept::open(&model.netmap(), ["netmap:{1", "netmap:{2"], options).unwrap_err().to_string();
     assert!(message.contains("without one"), "{message}");
 }

@@ -34,7 +34,7 @@ enum Far {
 
 impl Far {
     fn peer(netmap: &Netmap, name: &str) -> Self {
-        let wish = Options { slots: 512, ..Options::default() };
+        let wish = Options { slots: 1024, ..Options::default() };
         Self::Peer(Box::new(netmap.open(&name.parse().expect("a name"), &wish).expect("a peer")))
     }
 
@@ -115,13 +115,13 @@ fn nics(names: [&str; 2], lines: [Line; 2], zero_copy: bool) -> OnModel {
 }
 
 fn peers(names: [&str; 2], others: [&str; 2], zero_copy: bool) -> OnModel {
-    let model = Model::new(8192);
+    let model = Model::new(16_384);
     let netmap = model.netmap();
     model.nic("em0", NicConfig { mem_id: 2, ..NicConfig::default() });
     let (port, mode) = NetmapPort::open(&netmap, names, options()).expect("the model opens");
     assert_eq!(mode.zero_copy, zero_copy);
     let far = others.map(|name| Far::peer(&netmap, name));
-    OnModel { pair: Audited::new(port), far, tx_ring: 511, oversize: None }
+    OnModel { pair: Audited::new(port), far, tx_ring: 1023, oversize: None }
 }
 
 mod two_nics {

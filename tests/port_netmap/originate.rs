@@ -66,7 +66,7 @@ fn a_frame_begins_in_a_spare_of_either_memory_and_leaves_on_both_sides() {
 
 #[test]
 fn what_a_generator_sends_into_a_switch_its_sink_receives() {
-    let model = Model::default();
+    let model = Model::new(8192);
     let names = ["vale0:1", "vale0:2"];
     let (port, _) = NetmapPort::open(&model.netmap(), names, options()).expect("the model opens");
     let before = port.census();

@@ -8,7 +8,7 @@ use l4sd::runtime::netmap_check::{self, Wanted};
 use l4sd::runtime::severity::Severity;
 use l4sd::time::{Instant, Span};
 use l4sd_netmap::model::{Line, Model, NicConfig, Outside, TxMode};
-use l4sd_netmap::{AdapterMode, Options};
+use l4sd_netmap::{AdapterMode, Options, SlotFlags};
 
 use super::audited::Audited;
 use super::suite::{number, numbered};
@@ -186,7 +186,7 @@ fn the_rings_of_both_ports_come_before_the_extra_buffers() {
     };
     let (model, _nics) = with(64);
     let (port, mode) = NetmapPort::open(&model.netmap(), NAMES, small(1000)).expect("64 are enough");
-    assert_eq!((mode.zero_copy, mode.extra), (true, (64, 1513)));
+    assert_eq!((mode.zero_copy, mode.extra), (true, (64, 2025)));
     let census = Audited::new(port).census();
     assert_eq!((census.total, census.spare, census.in_rings), (128, 64, 64));
     assert_eq!(model.audit(1).free, 128, "all went back");
@@ -194,7 +194,7 @@ fn the_rings_of_both_ports_come_before_the_extra_buffers() {
     for left_over in [63, 0] {
         let (model, _nics) = with(left_over);
         let message = refusal(&model, NAMES, small(1000)).to_string();
-        assert!(message.contains(&format!("granted {left_over} of 1513")), "{message}");
+        assert!(message.contains(&format!("granted {left_over} of 2025")), "{message}");
         assert!(message.contains("killed program"), "{message}");
         assert_eq!(model.audit(1).free, 64 + left_over as usize);
     }
@@ -217,6 +217,26 @@ fn the_rings_of_both_ports_come_before_the_extra_buffers() {
     assert_eq!(model.audit(1).free, 63, "nothing more is lost");
 }
 
+/// A ring has room for what comes during a breath beside what the breath is taking.
+#[test]
+fn a_sender_that_never_pauses_fills_every_breath() {
+    let model = Model::new(16_384);
+    let netmap = model.netmap();
+    let (mut port, _) =
+        NetmapPort::open(&netmap, ["vale0:left", "vale1:right"], small(2000)).expect("the model opens");
+    let name = "vale0:sender".parse().expect("a name");
+    let mut sender = netmap.open(&name, &Options { slots: 1024, ..Options::default() }).expect("opens");
+    for breath in 0..8 {
+        while sender.tx(0).put_copy(&numbered(1, 60, &[]), SlotFlags::NONE) {}
+        sender.tx_sync().expect("sync");
+        let mut batch = Vec::new();
+        port.recv(Side::Left, NetmapPort::BREATH, &mut batch).expect("recv");
+        assert!(batch.len() + 1 >= NetmapPort::BREATH, "breath {breath}: {} frames", batch.len());
+        batch.into_iter().for_each(|frame| port.recycle(frame));
+        port.flush(at(breath)).expect("flush");
+    }
+}
+
 #[test]
 fn two_memories_give_extra_buffers_each() {
     let model = Model::new(2 + 2 * 16 + 70);
@@ -224,7 +244,7 @@ fn two_memories_give_extra_buffers_each() {
     let _nics = [model.nic("em0", nic(1)), model.nic("em1", nic(2))];
     let names = ["netmap:em0", "netmap:em1@2"];
     let (port, mode) = NetmapPort::open(&model.netmap(), names, small(0)).expect("70 are enough");
-    assert_eq!((mode.zero_copy, mode.extra), (false, (140, 1026)));
+    assert_eq!((mode.zero_copy, mode.extra), (false, (140, 2050)));
     assert_eq!(port.whereabouts().map(|(slots, spares)| (slots.len(), spares.len())), [(32, 70); 2]);
     drop(port);
     assert_eq!([1, 2].map(|id| model.audit(id).free), [102; 2]);
@@ -246,7 +266,7 @@ fn what_cannot_be_opened_says_why_in_one_line_and_leaves_nothing_behind() {
     check(refusal(&model, ["netmap:em0*", "netmap:em1"], small(0)), &["two ports"]);
     check(refusal(&model, ["netmap:em0/R", "netmap:em1"], small(0)), &["both directions"]);
     model.system(|s| s.extra_at_most = 10);
-    check(refusal(&model, NAMES, small(1000)), &["granted 10 of 1513", "dev.netmap.buf_num"]);
+    check(refusal(&model, NAMES, small(1000)), &["granted 10 of 2025", "dev.netmap.buf_num"]);
     model.system(|s| s.extra_at_most = u32::MAX);
     model.system(|s| s.adapter_mode = AdapterMode::Emulated);
     check(refusal(&model, NAMES, small(0)), &["emulated", "netmap_emulated = true", "dev.netmap.admode"]);

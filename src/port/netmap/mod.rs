@@ -27,6 +27,10 @@ use crate::time::{Instant, Span};
 pub use adapter::emulates;
 pub use open::{NetmapOptions, PairMode};
 
+/// Frames that a breath moves a side. A sync of each side and the wake-up of whoever receives cost as much as some
+/// hundred frames do.
+const BREATH: usize = 512;
+
 /// How often a running interface is looked at.
 const LINK_CHECK: Span = Span::from_millis(100);
 
@@ -168,8 +172,7 @@ impl NetmapPort {
 impl PortPair for NetmapPort {
     type Frame = Frame;
 
-    /// A sync of each side and the wake-up of whoever receives weigh more than frames do.
-    const BREATH: usize = 256;
+    const BREATH: usize = BREATH;
 
     fn recv(&mut self, from: Side, budget: usize, batch: &mut Vec<Frame>) -> Result<(), PortError> {
         let (halves, spares) = self.parts();

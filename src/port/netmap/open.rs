@@ -9,15 +9,16 @@ use l4sd_netmap::{
     AdapterMode, Buffer, Error, KILLED, Netmap, Options, Port, PortName, Rings, RxRing, TxRing,
 };
 
-use super::adapter;
+use super::{BREATH, adapter};
 use crate::port::PortError;
 
 /// Ethernet header and two VLAN tags.
 const L2_HEADER: u32 = 14 + 2 * 4;
 /// Buffers beyond what the queues hold: a batch in the caller's hands on each side, and the keeper's note.
-const BATCHES: u32 = 2 * 256 + 1;
-/// Slots in a ring of a port that opening it makes (VALE, pipes): enough for two breaths, and not a second queue.
-const SLOTS: u32 = 512;
+const BATCHES: u32 = 2 * BREATH as u32 + 1;
+/// Slots in a ring of a port that opening it makes (VALE, pipes): enough for two breaths, and not a second queue. With
+/// fewer, what a sync gives back is all that could have been received, and every other breath finds nothing.
+const SLOTS: u32 = 2 * BREATH as u32;
 /// With fewer extra buffers than this a pair is not worth opening.
 const LEAST: u32 = 64;
 /// Many NICs reset when they enter netmap mode; the link is given this long to come back.
