@@ -2,7 +2,7 @@
 # Searches the best constants of many links within a time, on all cores, and leaves small files: see ORACLE.md.
 #
 #   models/train/oracle.sh --out DIR [--from DIR] [--budget-s 540] [--jobs N] [--l4sd FILE] [--smoke] [--grid NAME]... \
-#       SPLIT:DRAWS...
+#       [--feed-forward MODEL] SPLIT:DRAWS...
 #
 # dev:2 train:4 is two links near each point of the dev split, then four of the train split, each with what time is left.
 # For each split DIR gets oracle-SPLIT.jsonl.gz (in parts of 14 MiB if it is larger), results-SPLIT.json.gz and
@@ -14,7 +14,7 @@ die() {
     exit 64
 }
 
-out= from= budget=540 l4sd= jobs=() smoke=() grids=() splits=()
+out= from= budget=540 l4sd= jobs=() smoke=() grids=() rule=() splits=()
 while [ $# -gt 0 ]; do
     case $1 in
         --smoke) smoke=(--smoke); shift; continue ;;
@@ -27,6 +27,7 @@ while [ $# -gt 0 ]; do
         --jobs) jobs=(--jobs "$2"); shift 2 ;;
         --l4sd) l4sd=$2; shift 2 ;;
         --grid) grids+=("$2"); shift 2 ;;
+        --feed-forward) rule=(--feed-forward "$2"); shift 2 ;;
         train:* | dev:* | test:*) splits+=("$1"); shift ;;
         *) die "'$1' is neither an option nor SPLIT:DRAWS such as dev:2" ;;
     esac
@@ -53,7 +54,7 @@ for each in "${splits[@]}"; do
     count=(--draws "$draws")
     [ ${#smoke[@]} -eq 0 ] || count=("${smoke[@]}")
     "$l4sd" eval ${grids[@]+"${grids[@]}"} --oracle --split "$split" "${count[@]}" --budget-s $((left > 0 ? left : 0)) \
-        ${jobs[@]+"${jobs[@]}"} --out "$work/$split" >/dev/null
+        ${jobs[@]+"${jobs[@]}"} ${rule[@]+"${rule[@]}"} --out "$work/$split" >/dev/null
     [ -e "$work/$split/results.json" ] || continue
     rm -f "$out/oracle-$split.jsonl.gz"*
     gzip -6 -n <"$work/$split/oracle.jsonl" >"$work/$split/oracle.jsonl.gz"

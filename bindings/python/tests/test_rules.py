@@ -124,9 +124,10 @@ def test_labels_of_a_record(train: Any) -> None:
         "tried": [{"setting": s, "seconds": 30, "seeds": 2, "figures": f} for s, f in tried],
     }
     (value,), (chance,) = values.table(record, {})
-    known = np.flatnonzero(~np.isnan(value))
-    assert [CANDIDATES[i] for i in known] == [(9, 2, 4), (5, 2, 4), (9, 2, 6)]
-    assert value[known] == pytest.approx([0, math.log(0.5 * 0.96 / 0.95), 0])
+    known = [CANDIDATES.index(s) for s in ((9, 2, 4), (5, 2, 4), (9, 2, 6), (7, 2, 4), (7, 2, 6))]
+    worth = math.log(0.5 * 0.96 / 0.95)
+    assert value[known] == pytest.approx([0, worth, 0, worth / 2, worth / 2]), "ramp 6 adds nothing"
+    assert np.isnan(value[[CANDIDATES.index(s) for s in ((9, 2, 2), (9, 2, 8), (7, 3, 4))]]).all()
     # At the bound of utilisation it is a coin's toss; L has half of its margin left, C all of it.
     phi = [0.5 * math.erfc(-x / 0.6 / math.sqrt(2)) for x in (0.0, 6.0, 0.5, 1.0)]
     assert chance[known][1] == pytest.approx(math.prod(phi))
