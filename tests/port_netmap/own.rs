@@ -232,7 +232,9 @@ fn a_sender_that_never_pauses_fills_every_breath() {
         let mut batch = Vec::new();
         port.recv(Side::Left, NetmapPort::BREATH, &mut batch).expect("recv");
         assert!(batch.len() + 1 >= NetmapPort::BREATH, "breath {breath}: {} frames", batch.len());
-        batch.into_iter().for_each(|frame| port.recycle(frame));
+        for frame in batch {
+            port.recycle(frame);
+        }
         port.flush(at(breath)).expect("flush");
     }
 }
