@@ -113,7 +113,7 @@ impl<H> DualQ<H> {
         }
         let contended = !self.queues[1 - service.index()].is_empty();
         self.scheduler.sent(service, entry.len, contended);
-        self.ledger.forwarded(service, sojourn);
+        self.ledger.forwarded(service, entry.len, sojourn);
         let mut mark = false;
         if let Verdict::Mark(cause) = verdict
             && entry.ecn() != Ecn::Ce
@@ -213,11 +213,7 @@ impl<H> DualQ<H> {
 
     /// See [`super::Aqm::drain_one`].
     pub fn drain_one(&mut self) -> Option<H> {
-        Service::BOTH.into_iter().find_map(|service| {
-            let entry = self.queues[service.index()].pop()?;
-            self.ledger.drained(service, entry.len);
-            Some(entry.handle)
-        })
+        Service::BOTH.into_iter().find_map(|service| Some(self.queues[service.index()].pop()?.handle))
     }
 
     #[inline]
@@ -229,7 +225,7 @@ impl<H> DualQ<H> {
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let backlog = self.queues.each_ref().map(Fifo::backlog);
         Snapshot {
-            queues: self.ledger.stats(backlog),
+            queues: self.ledger.stats(),
             backlog,
             head_delay: [self.queues[0].head_delay(now), self.queues[1].head_delay(now)],
             p: self.coupling.probabilities(),

@@ -141,9 +141,7 @@ impl<H> SingleQueue<H> {
 
     /// See [`super::Aqm::drain_one`].
     pub fn drain_one(&mut self) -> Option<H> {
-        let entry = self.queue.pop()?;
-        self.ledger.drained(Service::Classic, entry.len);
-        Some(entry.handle)
+        Some(self.queue.pop()?.handle)
     }
 
     /// See [`super::Aqm::snapshot`].
@@ -154,7 +152,7 @@ impl<H> SingleQueue<H> {
         };
         let backlog = [Backlog::default(), self.queue.backlog()];
         Snapshot {
-            queues: self.ledger.stats(backlog),
+            queues: self.ledger.stats(),
             backlog,
             head_delay: [Span::ZERO, self.queue.head_delay(now)],
             p,
@@ -213,7 +211,7 @@ impl<H> Queueing<H> for SingleQueue<H> {
             to.drop(entry.depart(Service::Classic, sojourn), cause);
             return true;
         }
-        self.ledger.forwarded(Service::Classic, sojourn);
+        self.ledger.forwarded(Service::Classic, entry.len, sojourn);
         let mut mark = false;
         if let Some(signal) = signal
             && entry.ecn() != Ecn::Ce

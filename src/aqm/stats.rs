@@ -30,19 +30,6 @@ impl core::ops::Add for Tally {
     }
 }
 
-impl core::ops::Sub for Tally {
-    type Output = Self;
-    fn sub(self, rhs: Self) -> Self {
-        Self { packets: self.packets - rhs.packets, bytes: self.bytes - rhs.bytes }
-    }
-}
-
-impl From<Backlog> for Tally {
-    fn from(waiting: Backlog) -> Self {
-        Self { packets: waiting.packets.into(), bytes: waiting.bytes }
-    }
-}
-
 /// Why a packet was dropped by the egress.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
 pub enum DropCause {
@@ -208,27 +195,43 @@ impl Snapshot {
     }
 }
 
-/// The counters while they are being written. Every packet passes `arrived`; what neither was dropped, nor waits, nor was
-/// taken out at the end was forwarded, so that nothing is counted twice on its way.
+/// Tallies by [`Service::index`], packets and bytes apart from each other: side by side a compiler adds to both in one vector
+/// register, which takes three times the instructions.
+#[derive(Copy, Clone, Debug, Default)]
+struct Tallies {
+    packets: [u64; 2],
+    bytes: [u64; 2],
+}
+
+impl Tallies {
+    #[inline]
+    fn add(&mut self, service: Service, len: u16) {
+        let (packets, bytes) = (&mut self.packets[service.index()], &mut self.bytes[service.index()]);
+        *packets = packets.wrapping_add(1);
+        *bytes = bytes.wrapping_add(u64::from(len));
+    }
+
+    fn of(&self, service: Service) -> Tally {
+        Tally { packets: self.packets[service.index()], bytes: self.bytes[service.index()] }
+    }
+}
+
+/// The counters while they are being written. What arrived and what was forwarded are counted where they happen, neither from
+/// the other: that the account closes is for others to check.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     /// `arrived`, `forwarded` and `presented` are filled in by [`Ledger::stats`].
     queues: [QueueStats; 2],
-    /// Apart from each other: side by side a compiler adds to both in one vector register, which takes three times the
-    /// instructions.
-    arrived_packets: [u64; 2],
-    arrived_bytes: [u64; 2],
-    /// Taken out without a verdict.
-    drained: [Tally; 2],
+    arrived: Tallies,
+    forwarded: Tallies,
 }
 
 impl Ledger {
-    /// The counters while `waiting` are in the queues. What was presented to the AQM is what it forwarded or dropped.
-    pub(super) fn stats(&self, waiting: [Backlog; 2]) -> [QueueStats; 2] {
+    /// The counters. What was presented to the AQM is what it forwarded or dropped.
+    pub(super) fn stats(&self) -> [QueueStats; 2] {
         Service::BOTH.map(|service| {
-            let n = service.index();
-            let (q, arrived) = (self.queues[n], self.arrivals(service));
-            let forwarded = arrived - q.dropped_total() - self.drained[n] - waiting[n].into();
+            let q = self.queues[service.index()];
+            let (arrived, forwarded) = (self.arrived.of(service), self.forwarded.of(service));
             let presented = forwarded + q.dropped_for(DropCause::Aqm) + q.dropped_for(DropCause::Overload);
             QueueStats { arrived, presented, forwarded, ..q }
         })
@@ -237,20 +240,12 @@ impl Ledger {
     /// Arrivals in L and the packets of L that were marked.
     pub(super) fn l_tally(&self) -> (Tally, u64) {
         let l = &self.queues[Service::L4s.index()];
-        (self.arrivals(Service::L4s), l.marked_total())
+        (self.arrived.of(Service::L4s), l.marked_total())
     }
 
     #[inline]
     pub(super) fn arrived(&mut self, service: Service, len: u16) {
-        let (packets, bytes) =
-            (&mut self.arrived_packets[service.index()], &mut self.arrived_bytes[service.index()]);
-        *packets = packets.wrapping_add(1);
-        *bytes = bytes.wrapping_add(u64::from(len));
-    }
-
-    fn arrivals(&self, service: Service) -> Tally {
-        let n = service.index();
-        Tally { packets: self.arrived_packets[n], bytes: self.arrived_bytes[n] }
+        self.arrived.add(service, len);
     }
 
     #[inline]
@@ -265,16 +260,13 @@ impl Ledger {
     }
 
     #[inline]
-    pub(super) fn forwarded(&mut self, service: Service, sojourn: Span) {
+    pub(super) fn forwarded(&mut self, service: Service, len: u16, sojourn: Span) {
+        self.forwarded.add(service, len);
         let q = &mut self.queues[service.index()];
         q.delay_sum_ns = q.delay_sum_ns.wrapping_add(sojourn.as_nanos());
         if sojourn > q.delay_max {
             q.delay_max = sojourn;
         }
-    }
-
-    pub(super) fn drained(&mut self, service: Service, len: u16) {
-        self.drained[service.index()].add(len);
     }
 
     pub(super) fn reset_window(&mut self) {
@@ -329,20 +321,20 @@ impl Overload {
 mod tests {
     use super::*;
 
-    /// Of five packets of 100 bytes one was dropped by the AQM and one for want of room, one was taken out at the end and
-    /// one waits.
+    /// Of five packets of 100 bytes one was dropped by the AQM and one for want of room, one was sent on: the others are not said to
+    /// have been.
     #[test]
-    fn forwarded_is_what_is_left_of_the_arrivals() {
+    fn what_is_forwarded_is_counted_by_itself() {
         let mut ledger = Ledger::default();
         (0..5).for_each(|_| ledger.arrived(Service::L4s, 100));
         for cause in [DropCause::Aqm, DropCause::Tail] {
             ledger.dropped(Service::L4s, 100, Ecn::Ect1, cause);
         }
-        ledger.drained(Service::L4s, 100);
-        let waiting = [Backlog { packets: 1, bytes: 100 }, Backlog::default()];
-        let [l, c] = ledger.stats(waiting);
+        ledger.forwarded(Service::L4s, 100, Span::from_millis(2));
+        let [l, c] = ledger.stats();
         let tally = |packets| Tally { packets, bytes: 100 * packets };
         assert_eq!((l.arrived, l.forwarded, l.presented), (tally(5), tally(1), tally(2)));
+        assert_eq!((l.delay_sum_ns, l.delay_max), (2_000_000, Span::from_millis(2)));
         assert_eq!(c, QueueStats::default());
     }
 
