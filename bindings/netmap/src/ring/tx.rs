@@ -211,6 +211,9 @@ impl TxRing {
         // The slots that the kernel gave back are those behind the old tail, up to the new one, the last of which tells. A
         // kernel that gives back more than it had has nothing any more.
         let given_back = self.shared.space(self.tail, tail);
+        if given_back == 0 {
+            return;
+        }
         let all = given_back >= self.pending_slots();
         self.left_bytes = if all { self.put_bytes } else { self.until[tail as usize] };
         self.tail = tail;
