@@ -149,27 +149,28 @@ fn the_oracle_is_the_same_whatever_the_jobs_and_whether_it_was_resumed() {
     assert_eq!(refused.status.code(), Some(64));
 }
 
-/// With a rule, records say so and DualPI2 is what it was; a search without the rule is not taken for one with it.
+/// With a rule, records say so, DualPI2 is what it was, and RFC 9332's constants are tried beside the rule as any setting; a folder of a
+/// search without it is refused.
 #[test]
 fn the_oracle_holds_settings_with_a_feed_forward() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().display().to_string();
+    let out = |name: &str| dir.path().join(name).display().to_string();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (student, trees) = (root.join("models/student.onnx"), root.join("models/trees.onnx"));
-    let oracle = |more: &[&str]| {
-        let args = ["eval", "lowrate", "--smoke", "--oracle", "--split", "train", "--out", &out];
+    let oracle = |name: &str, more: &[&str]| {
+        let args = ["eval", "lowrate", "--smoke", "--oracle", "--split", "train", "--out", &out(name)];
         l4sd(&[&args, more].concat())
     };
-    let records = || {
-        let text = std::fs::read_to_string(dir.path().join("oracle.jsonl")).unwrap();
+    let records = |name: &str| {
+        let text = std::fs::read_to_string(dir.path().join(name).join("oracle.jsonl")).unwrap();
         let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
         lines.filter(|l| l.get("record").is_some()).map(|mut l| l["record"].take()).collect::<Vec<_>>()
     };
-    assert!(oracle(&[]).status.success());
-    let without = records();
-    let with_rule = oracle(&["--feed-forward", student.to_str().unwrap()]);
+    let rule = ["--feed-forward", student.to_str().unwrap()];
+    assert!(oracle("without", &[]).status.success());
+    let with_rule = oracle("with", &rule);
     assert!(with_rule.status.success(), "{}", String::from_utf8_lossy(&with_rule.stderr));
-    let with = records().split_off(without.len());
+    let (without, with) = (records("without"), records("with"));
     assert_eq!((without.len(), with.len()), (3, 3));
     let of = |records: &[serde_json::Value], default: bool| {
         let tried = records.iter().flat_map(|r| r["tried"].as_array().unwrap().clone());
@@ -182,7 +183,17 @@ fn the_oracle_holds_settings_with_a_feed_forward() {
     assert!(with.iter().all(|r| r["feed_forward"].as_str().unwrap().starts_with("0.25 ")));
     assert_eq!(of(&with, true), of(&without, true));
     assert_ne!(of(&with, false), of(&without, false));
-    let refused = oracle(&["--feed-forward", trees.to_str().unwrap()]);
+    let constants = |records: &[serde_json::Value]| {
+        let rfc = serde_json::json!([9, 2, 4]);
+        of(records, false).iter().filter(|t| t.contains(&format!("\"setting\":{rfc}"))).count()
+    };
+    assert_eq!(constants(&without), 0);
+    assert!(constants(&with) >= 2 * 3, "in brief and in full on three links: {}", constants(&with));
+    let mixed = oracle("without", &rule);
+    assert!(!mixed.status.success());
+    let said = String::from_utf8(mixed.stderr).unwrap();
+    assert!(said.contains("feed-forward none") && said.contains("feed-forward 0.25"), "{said}");
+    let refused = oracle("with", &["--feed-forward", trees.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(65));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("trees.onnx: it has no feed-forward rule"), "{said}");

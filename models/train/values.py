@@ -35,7 +35,12 @@ def records(folder, split):
     if not parts:
         raise SystemExit(f"{folder}: there is no oracle-{split}.jsonl.gz; models/train/oracle.sh writes it")
     text = gzip.decompress(b"".join(p.read_bytes() for p in parts)).decode()
-    return [line["record"] for line in map(json.loads, text.splitlines()) if "record" in line]
+    found = [line["record"] for line in map(json.loads, text.splitlines()) if "record" in line]
+    rules = {}
+    for record in found:
+        if rules.setdefault(record["scenario"], record.get("feed_forward")) != record.get("feed_forward"):
+            raise SystemExit(f"{folder}: {record['cell']['grid']}/{record['cell']['name']} was searched with and without a feed-forward rule; keep one of the two")
+    return found
 
 
 def _mean_ms(figures, queue):
@@ -141,7 +146,7 @@ def _longest(record):
 
 def _measured(record, references, tried, phase, name):
     """({setting: value and rooms}, bounds) of what was tried on a link, in a phase of it (place and name) or as a whole; the longest run with the
-    most seeds speaks. Rooms are bounded to FAR on either side."""
+    most seeds speaks. A bound of which a run says nothing, such as the ratio where C got nothing, counts as broken by FAR."""
     cell = record["cell"]
 
     def of(got, reference):
@@ -154,13 +159,14 @@ def _measured(record, references, tried, phase, name):
     reference = part(references[max(references)])
     _, room = of(reference, reference)
     bounds = [bound for bound, _ in room]
-    measured = {DEFAULT: np.array([0.0] + [min(x, FAR) for _, x in room])}
+    measured = {DEFAULT: np.array([0.0] + [x for _, x in room])}
     for setting, runs in tried.items():
         both = [key for key in runs if key in references]
-        if both and setting != DEFAULT:
+        if both:
             value, room = of(part(runs[max(both)]), part(references[max(both)]))
-            if value is not None and [bound for bound, _ in room] == bounds:
-                measured[setting] = np.array([value] + [float(np.clip(x, -FAR, FAR)) for _, x in room])
+            if value is not None:
+                told = {bound: [x for b, x in room if b == bound] for bound in bounds}
+                measured[setting] = np.array([value] + [told[bound].pop(0) if told[bound] else -FAR for bound in bounds])
     return measured, bounds
 
 
@@ -175,8 +181,8 @@ def _along(points, length):
 
 def between(measured, has_l, has_c, settings):
     """(rows, built): of each setting what `measured`, {setting: row}, says of it, or, where it was not tried, the row of its target alone and
-    what gain and ramp each add to that, at the nearest targets at which they were tried; NaN where nothing is known. `built` is how many
-    such sums a row is made of. A knob without effect (ramp without L, gain and any target from that of DEFAULT on without C) is as it is in DEFAULT."""
+    what gain and ramp each add to that, at the nearest targets at which they were tried, rooms within FAR; NaN where nothing is known.
+    `built` is 1 for those that were put together. A knob without effect (ramp without L, gain and any target from that of DEFAULT on without C) is as it is in DEFAULT."""
     target, gain, ramp = DEFAULT
     targets = 1 + max(t for t, _, _ in [*settings, *measured])
     ramps = 1 + max(r for _, _, r in [*settings, *measured])
@@ -191,11 +197,12 @@ def between(measured, has_l, has_c, settings):
     known = {}
     for setting, row in measured.items():
         known.setdefault(alike(setting), row)
-    alone = _along({t: row for (t, g, r), row in known.items() if (g, r) == (gain, ramp)}, targets)
+    summed = {s: np.concatenate([row[:1], np.clip(row[1:], -FAR, FAR)]) for s, row in known.items()}
+    alone = _along({t: row for (t, g, r), row in summed.items() if (g, r) == (gain, ramp)}, targets)
 
     def effect(of):
         """What settings `of(target)` add to the target alone, by target."""
-        return _along({t: known[of(t)] - known[t, gain, ramp] for t in range(targets) if of(t) in known and (t, gain, ramp) in known}, targets)
+        return _along({t: summed[of(t)] - summed[t, gain, ramp] for t in range(targets) if of(t) in summed and (t, gain, ramp) in summed}, targets)
 
     gains = {g: effect(lambda t, g=g: (t, g, ramp)) for g in {g for _, g, _ in map(alike, settings)}}
     tried = {r: effect(lambda t, r=r: (t, gain, r)) for r in range(ramps)}
@@ -227,7 +234,8 @@ def table(record, spread, slack=None):
         for row, sums in zip(rows, built, strict=True):
             room = [(bound, x + (slack or {}).get(bound, 0.0)) for bound, x in zip(bounds, row[1:], strict=True)]
             chances[-1].append(probability(room, spread, grid, name, sums > 0))
-        chances[-1][0] = 1.0
+        if DEFAULT not in tried:
+            chances[-1][0] = 1.0
     return np.array(values), np.array(chances)
 
 

@@ -33,6 +33,9 @@ pub struct Header {
     pub split: String,
     /// Seed that the links were drawn from.
     pub split_seed: u64,
+    /// The rule whose feed-forward goes with every setting of an oracle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed_forward: Option<String>,
 }
 
 impl Header {
@@ -44,6 +47,7 @@ impl Header {
             revision: env!("L4SD_REVISION").to_owned(),
             split: split.to_owned(),
             split_seed,
+            feed_forward: None,
         }
     }
 
@@ -56,6 +60,7 @@ impl Header {
                 ("revision", h.revision.clone()),
                 ("split", h.split.clone()),
                 ("split seed", h.split_seed.to_string()),
+                ("feed-forward", h.feed_forward.clone().unwrap_or_else(|| "none".to_owned())),
             ]
         };
         let (ours, theirs) = (words(self), words(other));

@@ -93,3 +93,46 @@ def test_what_is_put_together_is_less_certain() -> None:
     spread = {("rtt", None, "utilization"): 0.3}
     assert values.probability([("utilization", 0.5)], spread, "rtt") == pytest.approx(0.9522, abs=1e-4)
     assert values.probability([("utilization", 0.5)], spread, "rtt", built=True) == pytest.approx(0.8044, abs=1e-4)
+
+
+def tried_on(setting: tuple[int, ...] | None, delay: float, ratio: float | None, utilization: float = 0.95) -> dict:
+    own = figures(utilization) | {"mean_ms": {"l": 1.0, "c": delay}, "abs_log2_ratio": ratio}
+    return {"setting": None if setting is None else list(setting), "seconds": 60.0, "seeds": 3, "figures": own, "phases": []}
+
+
+def test_a_setting_that_starves_c_is_not_taken_for_one_that_was_not_tried() -> None:
+    """Its ratio is unknown, which breaks that bound; its delays halve, floors of .5 ms aside, and so does its own S. The targets around it are fair."""
+    tried = [tried_on(None, 10.0, 0.5), tried_on((3, 2, 4), 10.0, 0.5), tried_on((5, 2, 4), 4.75, None), tried_on((7, 2, 4), 10.0, 0.5)]
+    cell = {"grid": "x", "name": "y", "mix": "1v1", "bursty": False, "mice": False}
+    (value,), (chance,) = values.table({"cell": cell, "scenario": "", "tried": tried, "oracles": []}, {})
+    at = values.CANDIDATES.index((5, 2, 4))
+    assert value[at] == pytest.approx(0.5 * values.math.log(0.5)) and chance[at] < 1e-6
+    assert chance[values.CANDIDATES.index((3, 2, 4))] == pytest.approx(chance[values.CANDIDATES.index((7, 2, 4))]) and chance[values.CANDIDATES.index((7, 2, 4))] > 0.5
+
+
+def test_a_tried_setting_far_beyond_a_bound_has_no_chance() -> None:
+    """20 points under, where one is allowed, are 19 margins: Phi(-19 / 3), not the Phi(-5 / 3) = .048 of what is only put together."""
+    tried = [tried_on(None, 10.0, None, 0.95), tried_on((5, 2, 4), 5.0, None, 0.75)]
+    cell = {"grid": "x", "name": "y", "mix": "1v1", "bursty": False, "mice": False}
+    _, (chance,) = values.table({"cell": cell, "scenario": "", "tried": tried, "oracles": []}, {("x", None, "utilization"): 3.0})
+    assert chance[values.CANDIDATES.index((5, 2, 4))] < 1e-9
+    assert 0.01 < chance[values.CANDIDATES.index((4, 2, 4))] < 0.1
+
+
+def test_with_a_rule_the_default_is_worth_what_it_was_measured() -> None:
+    tried = [tried_on(None, 10.0, 0.5), tried_on(values.DEFAULT, 4.75, 0.5)]
+    cell = {"grid": "x", "name": "y", "mix": "1v1", "bursty": False, "mice": False}
+    record = {"cell": cell, "scenario": "", "tried": tried, "oracles": [], "feed_forward": "0.25 3>1"}
+    (value,), (chance,) = values.table(record, {})
+    assert value[0] == pytest.approx(0.5 * values.math.log(0.5)) and 0.5 < chance[0] < 1
+
+
+def test_records_of_a_link_with_and_without_a_rule_are_refused(tmp_path: Path) -> None:
+    import gzip
+    import json
+
+    cell = {"grid": "x", "name": "y"}
+    lines = [{"unit": str(i), "record": {"cell": cell, "scenario": "same"} | more} for i, more in enumerate(({}, {"feed_forward": "0.25 3>1"}))]
+    (tmp_path / "oracle-train.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    with pytest.raises(SystemExit, match="x/y was searched with and without"):
+        values.records(tmp_path, "train")

@@ -77,7 +77,8 @@ impl OraclePlan {
     /// Every setting with this feed-forward: constants as a model that has the rule would hold them.
     #[must_use]
     pub fn with_rule(self, rule: FeedForwardRule) -> Self {
-        Self { rule: Some(rule), ..self }
+        let header = Header { feed_forward: Some(rule.to_string()), ..self.header };
+        Self { rule: Some(rule), header, ..self }
     }
 
     /// A unit of work for each link, in the order of tables.
@@ -87,10 +88,7 @@ impl OraclePlan {
             Design { cells, policies: vec!["oracle".to_owned()], seeds: vec![0], other_seeds: Vec::new() };
         design.units(
             |c| format!("{:?} {:?} {:?}", self.links[c].full, self.links[c].short, self.knobs),
-            |_| match &self.rule {
-                None => format!("{SHORT_SECONDS} {MARGIN_SHARE}"),
-                Some(rule) => format!("{SHORT_SECONDS} {MARGIN_SHARE} {rule}"),
-            },
+            |_| format!("{SHORT_SECONDS} {MARGIN_SHARE}"),
             |c| self.links[c].cost(),
         )
     }

@@ -185,11 +185,16 @@ impl Search<'_> {
 
     fn search(&mut self) -> Result<Vec<(Axis, Setting)>, Stop> {
         self.run(None, Length::Short, &SHORT_SEEDS)?;
-        for setting in self.knobs.coarse(self.link.has_l, self.link.has_c) {
+        // With a rule RFC 9332's constants are a setting as well: a model that has it has it beside them too.
+        let default = self.rule.map(|_| self.knobs.default_setting());
+        for setting in default.into_iter().chain(self.knobs.coarse(self.link.has_l, self.link.has_c)) {
             self.run(Some(setting), Length::Short, &SHORT_SEEDS)?;
         }
         let first = &FULL_SEEDS[..FIRST_SEEDS];
         self.run(None, Length::Full, &FULL_SEEDS)?;
+        if let Some(default) = default {
+            self.run(Some(default), Length::Full, first)?;
+        }
         for (axis, count) in FULL {
             self.promote(axis, count, first)?;
         }
@@ -198,7 +203,7 @@ impl Search<'_> {
             for setting in self.knobs.beside(best) {
                 let moves_nothing = (!self.link.has_l && setting.0[2] != best.0[2])
                     || (!self.link.has_c && setting.0[1] != best.0[1]);
-                if setting != self.knobs.default_setting() && !moves_nothing {
+                if (self.rule.is_some() || setting != self.knobs.default_setting()) && !moves_nothing {
                     self.run(Some(setting), Length::Full, first)?;
                 }
             }
@@ -289,7 +294,7 @@ pub(super) fn search(
     let oracles = chosen
         .into_iter()
         .map(|(axis, setting)| {
-            let run = Some(setting).filter(|&s| s != default);
+            let run = Some(setting).filter(|&s| rule.is_some() || s != default);
             Ok(Rerun { axis, setting, runs: again(run, &RERUN_SEEDS)? })
         })
         .collect::<Result<_, _>>()?;
