@@ -38,7 +38,8 @@ def records(folder, split):
     found = [line["record"] for line in map(json.loads, text.splitlines()) if "record" in line]
     rules = {}
     for record in found:
-        if rules.setdefault(record["scenario"], record.get("feed_forward")) != record.get("feed_forward"):
+        link = json.dumps([record.get("cell"), record.get("scenario")])
+        if rules.setdefault(link, record.get("feed_forward")) != record.get("feed_forward"):
             raise SystemExit(f"{folder}: {record['cell']['grid']}/{record['cell']['name']} was searched with and without a feed-forward rule; keep one of the two")
     return found
 
