@@ -152,7 +152,7 @@ def _measured(record, references, tried, phase, name):
 
     def of(got, reference):
         value, room = judge(got, reference, bursty=cell["bursty"], mice=cell["mice"], phase=name)
-        return value, None if room is None else named(room, reference, got)
+        return value, named(room, reference, got)
 
     def part(run):
         return run["figures"] if phase is None else run["phases"][phase]
