@@ -2,7 +2,7 @@
 """Does the language model matter? Teachers that differ in one thing, with the same budget, over shares of the links and seeds.
 
     ablate.py ORACLE_DIR OUT.jsonl --histories FILE.npz... [--arms A...] [--shares S...] [--seeds N...] [--updates N] [--part I/N]
-    ablate.py --report OUT.jsonl...
+    ablate.py --report OUT.jsonl...      a run that is in several files, as of parts of another N, counts once
 
 A line of OUT.jsonl is a run: what student.loss_of and the rule come to on links held out of training, under the goal of the score and
 under each other goal as texts of training, held-out texts, and unseen access types say it, and when nobody says it. A run that is there
@@ -30,6 +30,8 @@ ARMS = {
     "scratch": ("scratch", "full"),
     "tiny": ("tiny", "full"),
 }
+# What a run made again has in common with the first, other than its key.
+SAME = ("links", "sequences", "held_out_links", "updates", "batch", "trained")
 TOLD = ("training", "held out", "unseen access", "not told")
 
 
@@ -39,6 +41,18 @@ def key(run):
 
 def lines(files):
     return [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
+
+
+def once(files):
+    """The runs of these files, each once though another part has made it too. Two that are not of the same experiment are refused."""
+    found = {}
+    for file in files:
+        for run in lines([file]):
+            first, where = found.setdefault(key(run), (run, file))
+            if other := [name for name in SAME if run[name] != first[name]]:
+                arm, share, seed = key(run)
+                sys.exit(f"{arm}, share {share:g}, seed {seed} is in {where} and in {file} with another number of {other[0]}, {first[other[0]]} and {run[other[0]]}: they are of two experiments; leave one file out, or remove it if an earlier run left it")
+    return [run for run, _ in found.values()]
 
 
 def texts(records, data, goal, told, rng):
@@ -110,7 +124,7 @@ def cost(pair, penalty):
 
 def report(files, penalty):
     """Two tables: the score's goal by arm and share; what saying another goal is worth, by how it is said."""
-    runs = lines(files)
+    runs = once(files)
     shares = sorted({r["share"] for r in runs})
     arms = [a for a in ARMS if any(r["arm"] == a for r in runs)]
 

@@ -80,11 +80,19 @@ def gates_of(out, names, oracle=None):
     return told
 
 
+def parts(out):
+    """What each part of the last ablation left. An earlier one with more --gpus has left more folders, perhaps of other inputs."""
+    records = [json.loads(line) for line in (out / "run.jsonl").read_text().splitlines()]
+    number = next((int(r["command"].split(" --part ")[1].split()[0].split("/")[1]) for r in reversed(records) if r["stage"] == "ablate"), 0)
+    files = [out / "ablate" / f"part-{n + 1}" / "runs.jsonl" for n in range(number)]
+    return [file for file in files if file.exists()]
+
+
 def ablation(out):
     """What ablate.py says of its runs; nothing if there are none."""
     import ablate
 
-    files = sorted(out.glob("ablate/*/runs.jsonl"))
+    files = parts(out)
     told = io.StringIO()
     with contextlib.redirect_stdout(told):
         if files:
