@@ -4,8 +4,11 @@ one over NCCL where there are two GPUs."""
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -174,9 +177,74 @@ def test_known_labels_are_counted_by_goal_and_sequence() -> None:
 def test_more_processes_than_gpus_are_told_what_to_do(there: int, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(ranks, "end_with_parent", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     with pytest.raises(SystemExit, match=f"process 1 has no GPU of its own: {fix}"):
         ranks.begin("cuda")
+
+
+def at_work(pid: int) -> bool:
+    """A process that has ended may wait for ever for somebody to hear of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them")
+def test_processes_end_with_torchrun_however_it_ends(tmp_path: Path) -> None:
+    script = tmp_path / "waits.py"
+    script.write_text(f"import os, sys, time\nsys.path.insert(0, {str(Path(ranks.__file__).parent)!r})\nimport ranks\nranks.begin('cpu')\nopen(f'{tmp_path}/{{os.getpid()}}.pid', 'w')\ntime.sleep(120)\n")
+    with (tmp_path / "log").open("w") as log:
+        torchrun = subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)], stdout=log, stderr=log)
+    pids: list[int] = []
+    try:
+        until = time.monotonic() + 120
+        while len(pids := [int(f.stem) for f in tmp_path.glob("*.pid")]) < 2:
+            assert torchrun.poll() is None and time.monotonic() < until, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        assert all(map(at_work, pids))
+        torchrun.kill()
+        torchrun.wait()
+        until = time.monotonic() + 5
+        while any(map(at_work, pids)) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not any(map(at_work, pids))
+    finally:
+        if torchrun.poll() is None:
+            torchrun.terminate()
+            torchrun.wait(40)
+        for pid in filter(at_work, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them")
+def test_a_process_whose_torchrun_ended_too_early_to_be_heard_of_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Libc:
+        @staticmethod
+        def prctl(option: int, number: object, *_: object) -> int:
+            asked.append((option, number.value))
+            return 0
+
+    monkeypatch.setattr(ranks.ctypes, "CDLL", lambda *_, **__: Libc)
+    parents = iter([4711, 1, 4711, 4711])
+    monkeypatch.setattr(ranks.os, "getppid", lambda: next(parents))
+    with pytest.raises(SystemExit, match="torchrun has ended"):
+        ranks.end_with_parent()
+    assert ranks.end_with_parent() and asked == [(1, 9), (1, 9)], "PR_SET_PDEATHSIG and SIGKILL of Linux"
+
+
+def test_elsewhere_it_is_said_once_that_processes_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(ranks.sys, "platform", "freebsd14")
+    monkeypatch.setattr(ranks.distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(ranks.distributed, "get_rank", lambda: 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        ranks.begin("cpu")
+    assert capsys.readouterr().err.count("if torchrun is killed by -9 its processes go on") == 1
 
 
 if __name__ == "__main__":
