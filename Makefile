@@ -22,7 +22,7 @@ BIN = "$${CARGO_TARGET_DIR:-target}/release"
 .PHONY: help build demo test tract bench cells agreement sim-to-real ns3 tune oracle states trees student rules teacher fewshot train venv-teacher train-smoke train-smoke-teacher wheel wheel-test freebsd tools fmt lint doc ci ci-full clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 
 build: ## the release binaries: l4sd and its testbed
 	@$(ENV) $(CARGO) build --release -p l4sd -p l4sd-testbed
