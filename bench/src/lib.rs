@@ -57,6 +57,27 @@ impl Clock for Still {
     fn sleep(&self, _span: Span) {}
 }
 
+/// A forwarder over `port`, with the same rate and discipline in both directions, and where its lanes tell what they do. Its
+/// queues are bounded in packets alone.
+pub fn forwarder<P: PortPair>(
+    port: P,
+    rate: BitRate,
+    discipline: Discipline,
+) -> (Forwarder<P, Still>, [LaneReader; 2]) {
+    let egress = EgressConfig { rate, overhead: 0, mpu: 0, limit: LimitRule::Bytes(1 << 30), discipline };
+    let lanes = Direction::BOTH.map(|d| Lane::new(d, Egress::new(&egress, Instant::ZERO), true));
+    let [(left, left_reader), (right, right_reader)] = lanes;
+    let options = LoopOptions {
+        warmup: Span::ZERO,
+        duration: None,
+        window: Span::from_millis(16),
+        spin: Span::ZERO,
+        busy_poll: true,
+        nap: None,
+    };
+    (Forwarder::new(port, Still, [left, right], options, Instant::ZERO), [left_reader, right_reader])
+}
+
 /// What a [`Rig`] forwards.
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -94,28 +115,13 @@ impl Rig {
     pub fn new(load: &Load) -> Result<Self, PortError> {
         let config = MemConfig { buffers: load.buffers, ..MemConfig::default() };
         let port = MemPort::generator(config, &half_and_half(load.frame_bytes), &[Side::Left])?;
-        let discipline = discipline(load.discipline, load.buffers);
-        let egress = EgressConfig {
-            rate: load.rate,
-            overhead: 0,
-            mpu: 0,
-            limit: LimitRule::Bytes(1 << 30),
-            discipline: discipline.unwrap_or_else(|| panic!("{} is not in DISCIPLINES", load.discipline)),
-        };
-        let lanes = Direction::BOTH.map(|d| Lane::new(d, Egress::new(&egress, Instant::ZERO), true));
-        let [(left, left_reader), (right, right_reader)] = lanes;
-        let options = LoopOptions {
-            warmup: Span::ZERO,
-            duration: None,
-            window: Span::from_millis(16),
-            spin: Span::ZERO,
-            busy_poll: true,
-            nap: None,
-        };
+        let discipline = discipline(load.discipline, load.buffers)
+            .unwrap_or_else(|| panic!("{} is not in DISCIPLINES", load.discipline));
+        let (forwarder, readers) = forwarder(port, load.rate, discipline);
         let breath_bit_ns = BREATH * load.frame_bytes as u64 * 8 * 1_000_000_000;
         let mut rig = Self {
-            forwarder: Forwarder::new(port, Still, [left, right], options, Instant::ZERO),
-            readers: [left_reader, right_reader],
+            forwarder,
+            readers,
             now: Instant::ZERO,
             step: Span::from_nanos(breath_bit_ns / load.rate.as_bps()),
             left_over: 0,

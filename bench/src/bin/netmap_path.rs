@@ -3,14 +3,10 @@
 
 use std::process::ExitCode;
 
-use l4sd::egress::{Egress, EgressConfig, LimitRule};
 use l4sd::port::netmap::{NetmapOptions, NetmapPort};
-use l4sd::runtime::forwarder::{Forwarder, LoopOptions};
-use l4sd::runtime::lane::Lane;
-use l4sd::telemetry::Direction;
 use l4sd::time::{Instant, Span};
 use l4sd::units::BitRate;
-use l4sd_bench::{Still, discipline, half_and_half};
+use l4sd_bench::{discipline, forwarder, half_and_half};
 use l4sd_netmap::model::{Line, Model, NicConfig};
 
 /// Frames a breath: what the rings hold less than two of.
@@ -25,24 +21,8 @@ fn forward(packets: u64) -> Result<(), Box<dyn std::error::Error>> {
     let (from, to) = (nic("em0"), nic("em1"));
     let options = NetmapOptions { held: HELD, emulated: false };
     let (port, _) = NetmapPort::open(&model.netmap(), ["em0", "em1"], options)?;
-    let egress = EgressConfig {
-        rate: BitRate::MAX,
-        overhead: 0,
-        mpu: 0,
-        limit: LimitRule::Bytes(1 << 30),
-        discipline: discipline("dualpi2", HELD).ok_or("dualpi2 is in DISCIPLINES")?,
-    };
-    let lanes = Direction::BOTH.map(|d| Lane::new(d, Egress::new(&egress, Instant::ZERO), true));
-    let [(left, mut left_reader), (right, mut right_reader)] = lanes;
-    let options = LoopOptions {
-        warmup: Span::ZERO,
-        duration: None,
-        window: Span::from_millis(16),
-        spin: Span::ZERO,
-        busy_poll: true,
-        nap: None,
-    };
-    let mut forwarder = Forwarder::new(port, Still, [left, right], options, Instant::ZERO);
+    let discipline = discipline("dualpi2", HELD).ok_or("dualpi2 is in DISCIPLINES")?;
+    let (mut forwarder, mut readers) = forwarder(port, BitRate::MAX, discipline);
     let frames = half_and_half(60);
     let (mut now, mut sent) = (Instant::ZERO, 0);
     while sent < packets {
@@ -54,7 +34,7 @@ fn forward(packets: u64) -> Result<(), Box<dyn std::error::Error>> {
         now += Span::from_micros(20);
         forwarder.breath(now)?;
         sent += to.collect(Line::Nic(0)).len() as u64;
-        for reader in [&mut left_reader, &mut right_reader] {
+        for reader in &mut readers {
             while reader.reports.pop().is_ok() {}
         }
     }
