@@ -4,20 +4,18 @@ Every rank holds the same weights, draws the same batches and computes its part 
 loss. A process without torchrun is a group of one, for which nothing here does anything. It knows nothing of what is trained.
 """
 
-import ctypes
 import os
 import signal
 import sys
 from datetime import timedelta
 
 import numpy as np
+import parent
 import torch
 from torch import distributed
 
 # Others wait for the first while it simulates.
 WAIT = timedelta(minutes=40)
-# Of linux/prctl.h.
-PR_SET_PDEATHSIG = 1
 
 
 class Ranks:
@@ -88,25 +86,15 @@ class Ranks:
 ALONE = Ranks()
 
 
-def end_with_parent():
-    """Has Linux kill this process once the one that started it has ended: torchrun ends its processes itself, but not if it is killed by -9.
-    Whether that is so; elsewhere nothing is done."""
-    if sys.platform != "linux":
-        return False
-    parent, libc = os.getppid(), ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), *[ctypes.c_ulong(0)] * 3):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:
-        raise SystemExit("torchrun has ended, and this process with it")
-    return True
-
-
 def begin(device):
     """The group that torchrun started this process in, and the device of this rank."""
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         return ALONE, device
-    if not end_with_parent() and os.environ["RANK"] == "0":
+    # torchrun ends its processes itself, but not if it is killed by -9.
+    if parent.CAN:
+        parent.end_with(os.getppid(), signal.SIGKILL)
+    elif os.environ["RANK"] == "0":
         print("if torchrun is killed by -9 its processes go on, and are to be ended by hand; only Linux ends them", file=sys.stderr, flush=True)
     gpu = torch.device(device).type == "cuda"
     if gpu:

@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import parent
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 STAGES = ("oracle", "histories", "fewshot", "ablate", "members", "ensemble", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
@@ -308,7 +310,7 @@ def start(job, gpus, what, lock=None):
         path.parent.mkdir(parents=True, exist_ok=True)
     place = {} if gpus == [None] else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
     with (job.folder / "log.txt").open("w") as log:
-        return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True, pass_fds=[lock.fileno()] if lock else [])
+        return subprocess.Popen(parent.started_by(os.getpid(), job.command), stdout=log, stderr=subprocess.STDOUT, env=os.environ | place, start_new_session=True, pass_fds=[lock.fileno()] if lock else [])
 
 
 def finish(job, args, what, began, seconds, status, gpus):

@@ -24,6 +24,7 @@ import replay  # noqa: E402
 import teacher  # noqa: E402
 import values  # noqa: E402
 from l4sd_gym import FEATURES  # noqa: E402
+from test_parent import at_work, end_within  # noqa: E402
 
 WIDTH, BATCH, UPDATES = len(FEATURES), 7, 4
 
@@ -177,21 +178,13 @@ def test_known_labels_are_counted_by_goal_and_sequence() -> None:
 def test_more_processes_than_gpus_are_told_what_to_do(there: int, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(ranks, "end_with_parent", lambda: True)
+    monkeypatch.setattr(ranks.parent, "end_with", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     with pytest.raises(SystemExit, match=f"process 1 has no GPU of its own: {fix}"):
         ranks.begin("cuda")
 
 
-def at_work(pid: int) -> bool:
-    """A process that has ended may wait for ever for somebody to hear of it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them")
+@pytest.mark.skipif(not ranks.parent.CAN, reason="only Linux ends them")
 def test_processes_end_with_torchrun_however_it_ends(tmp_path: Path) -> None:
     script = tmp_path / "waits.py"
     script.write_text(f"import os, sys, time\nsys.path.insert(0, {str(Path(ranks.__file__).parent)!r})\nimport ranks\nranks.begin('cpu')\nopen(f'{tmp_path}/{{os.getpid()}}.pid', 'w')\ntime.sleep(120)\n")
@@ -206,10 +199,7 @@ def test_processes_end_with_torchrun_however_it_ends(tmp_path: Path) -> None:
         assert all(map(at_work, pids))
         torchrun.kill()
         torchrun.wait()
-        until = time.monotonic() + 5
-        while any(map(at_work, pids)) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert not any(map(at_work, pids))
+        assert end_within(5, pids)
     finally:
         if torchrun.poll() is None:
             torchrun.terminate()
@@ -218,26 +208,8 @@ def test_processes_end_with_torchrun_however_it_ends(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them")
-def test_a_process_whose_torchrun_ended_too_early_to_be_heard_of_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-
-    class Libc:
-        @staticmethod
-        def prctl(option: int, number: object, *_: object) -> int:
-            asked.append((option, number.value))
-            return 0
-
-    monkeypatch.setattr(ranks.ctypes, "CDLL", lambda *_, **__: Libc)
-    parents = iter([4711, 1, 4711, 4711])
-    monkeypatch.setattr(ranks.os, "getppid", lambda: next(parents))
-    with pytest.raises(SystemExit, match="torchrun has ended"):
-        ranks.end_with_parent()
-    assert ranks.end_with_parent() and asked == [(1, 9), (1, 9)], "PR_SET_PDEATHSIG and SIGKILL of Linux"
-
-
 def test_elsewhere_it_is_said_once_that_processes_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(ranks.sys, "platform", "freebsd14")
+    monkeypatch.setattr(ranks.parent, "CAN", False)
     monkeypatch.setattr(ranks.distributed, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(ranks.distributed, "get_rank", lambda: 0)
     monkeypatch.setenv("WORLD_SIZE", "2")
