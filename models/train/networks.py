@@ -101,7 +101,8 @@ class Perceptron(nn.Module):
         return self.norm(self.layers(torch.cat([slow, raw.flatten(1)], 1)))
 
 
-KINDS = {"transformer": Transformer, "gru": Recurrent, "mlp": Perceptron}
+# What reads the windows, and what it differs in from its defaults. `large` is slower and meant as a verifier (docs/lookahead.md).
+KINDS = {"transformer": (Transformer, {}), "large": (Transformer, {"d": 128, "layers": 4}), "gru": (Recurrent, {}), "mlp": (Perceptron, {})}
 
 
 class Heads(nn.Module):
@@ -136,8 +137,10 @@ class Student(nn.Module):
         super().__init__()
         self.reader = Reader(names, mean, deviation)
         r = self.reader
-        self.body = KINDS[kind](r.first_raw, r.signals, r.windows, d=width, dropout=dropout, **body)
-        self.answer = Heads(width, candidates, head, dropout)
+        make, shape = KINDS[kind]
+        shape = {"d": width, "dropout": dropout} | shape | body
+        self.body = make(r.first_raw, r.signals, r.windows, **shape)
+        self.answer = Heads(shape["d"], candidates, head, dropout)
 
     def heads(self, x, *context):
         return self.answer(self.body(*self.reader(x), *context))

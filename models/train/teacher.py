@@ -192,7 +192,9 @@ class Labels:
     """trees.Labels under each goal, on a device: `targets` are what student.loss_of asks for, and `gain` is expected ln S."""
 
     def __init__(self, records, penalty, device):
-        tables = [trees.Labels(records, goal.slack) for goal in context.GOALS.values()]
+        tables = []
+        for goal in context.GOALS.values():
+            tables.append(trees.Labels(records, goal.slack, tables[0] if tables else None))
         self.rows_of = tables[0].rows
         self.targets = [torch.stack(a) for a in zip(*(student.targets(t.value, t.chance, penalty, device) for t in tables), strict=True)]
         self.gain = torch.as_tensor(np.stack([values.gain(t.value, t.chance) for t in tables]).astype(np.float32)).to(device)

@@ -23,14 +23,15 @@ CLIP = 0.01
 
 
 class Labels:
-    """What candidates are worth, a row for each phase of each link, and a row for a link without phases. `slack` as in values.table.
+    """What candidates are worth, a row for each phase of each link, and a row for a link without phases. `slack` as in values.table;
+    `like` are labels of the same records under another one, which spares most of the work.
 
     `value` and `chance` are (rows, candidates); a chance is that of being feasible in the phase and in the next one too.
     """
 
-    def __init__(self, records, slack=None):
-        spread = values.noise(records)
-        tables = [values.table(r, spread, slack) for r in records]
+    def __init__(self, records, slack=None, like=None):
+        self.spread, self.known = (like.spread, like.known) if like else (values.noise(records), [values.known(r) for r in records])
+        tables = [values.table(r, self.spread, slack, told) for r, told in zip(records, self.known, strict=True)]
         self.value = np.concatenate([v for v, _ in tables])
         self.chance = np.concatenate([np.minimum(c, np.concatenate([c[1:], c[-1:]])) for _, c in tables])
         self.count = np.array([len(v) for v, _ in tables])

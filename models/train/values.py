@@ -220,23 +220,34 @@ def between(measured, has_l, has_c, settings):
     return rows, built
 
 
-def table(record, spread, slack=None):
-    """`spread` is that of `noise`; `slack` gives margins by which a bound counts as wider ({bound: margins}). (values, chances): float arrays of
-    shape (phases or 1, candidates), NaN where nothing is known. What was not tried is put together from what was (`between`), and less certain."""
+def known(record):
+    """What `table` goes by whatever the margins, [(phase or None, bounds, rows, built)]: rows are those of `between` for all candidates."""
     references, tried = _longest(record)
-    names, grid = _phases(record), record["cell"]["grid"]
+    names = _phases(record)
     has_l, has_c = (any(_mean_ms(t["figures"], queue) is not None for t in references.values()) for queue in "lc")
-    values, chances = [], []
+    found = []
     for phase, name in enumerate(names) if names else [(None, None)]:
         measured, bounds = _measured(record, references, tried, phase, name)
         rows, built = between(measured, has_l, has_c, CANDIDATES)
+        if DEFAULT not in tried:
+            # Against itself it holds every bound, by however little.
+            built[0] = -1
+        found.append((name, bounds, rows, built))
+    return found
+
+
+def table(record, spread, slack=None, told=None):
+    """`spread` is that of `noise`; `slack` gives margins by which a bound counts as wider ({bound: margins}); `told` is `known` of the record, if that is
+    at hand. (values, chances): float arrays of shape (phases or 1, candidates), NaN where nothing is known. What was not tried is put
+    together from what was (`between`), and less certain."""
+    grid = record["cell"]["grid"]
+    values, chances = [], []
+    for name, bounds, rows, built in told or known(record):
         values.append(rows[:, 0])
         chances.append([])
         for row, sums in zip(rows, built, strict=True):
             room = [(bound, x + (slack or {}).get(bound, 0.0)) for bound, x in zip(bounds, row[1:], strict=True)]
-            chances[-1].append(probability(room, spread, grid, name, sums > 0))
-        if DEFAULT not in tried:
-            chances[-1][0] = 1.0
+            chances[-1].append(1.0 if sums < 0 else probability(room, spread, grid, name, sums > 0))
     return np.array(values), np.array(chances)
 
 

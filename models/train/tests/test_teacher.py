@@ -194,8 +194,12 @@ def test_a_wider_bound_is_more_likely_to_hold() -> None:
     setting = list(values.CANDIDATES[5])
     tried = [{"setting": s, "seconds": 60, "seeds": 3, "figures": f} for s, f in ((None, figures(1.0, 15.0)), (setting, figures(0.985, 5.0)))]
     record = {"cell": {"grid": "x", "bursty": False, "mice": False}, "tried": tried, "scenario": ""}
-    chance = [values.table(record, {}, slack)[1][0, 5] for slack in (None, {"utilization": 2.0}, {"ratio": 2.0})]
+    slacks = (None, {"utilization": 2.0}, {"ratio": 2.0})
+    chance = [values.table(record, {}, slack)[1][0, 5] for slack in slacks]
     assert np.allclose(chance, [0.20233, 0.99379, 0.20233], atol=1e-5)
+    first = trees.Labels([record, record])
+    for slack, expected in zip(slacks, chance, strict=True):
+        assert np.allclose(trees.Labels([record, record], slack, first).chance[:, 5], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
