@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "test helpers; a panic is the failure report")]
 
 use l4sd::config::{
-    Config, ConfigError, Context, KEYS, Limit, LogFormat, LogLevel, Policy, PortSpec, Sched, Settings,
+    Call, Config, ConfigError, Context, KEYS, Limit, LogFormat, LogLevel, LookAhead, Policy, PortSpec, Sched,
+    Settings,
 };
+use l4sd::control::policy::lookahead::Arm;
 use l4sd::time::Span;
 use l4sd::units::BitRate;
 
@@ -80,6 +82,15 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
         ("aqm.target", "\"20ms\"", Box::new(|c| c.aqm.target = Some(Span::from_millis(20)))),
         ("aqm.nqb", "true", Box::new(|c| c.aqm.nqb = true)),
         ("aqm.policy", "\"dualpi2\"", Box::new(|c| c.aqm.policy = Policy::DualPi2)),
+        (
+            "aqm.policy",
+            "\"lookahead:arm=held:tick=1ms\"",
+            Box::new(|c| {
+                let tick = Span::from_millis(1);
+                let setup = LookAhead { arm: Arm::Held, tick, call: Call::Measured, ..LookAhead::default() };
+                c.aqm.policy = Policy::LookAhead(setup);
+            }),
+        ),
         ("aqm.policy", "\"model:a.onnx\"", Box::new(|c| c.aqm.policy = Policy::Model(Some("a.onnx".into())))),
         ("control.model", "\"m.onnx\"", Box::new(|c| c.control.model = Some("m.onnx".into()))),
         (
@@ -119,6 +130,10 @@ fn each_key_changes_what_it_is_named_after_and_nothing_else() {
     // Two keys move a second value along, by design.
     let slow = with("aqm.t_update", "\"8ms\"");
     assert_eq!((slow.aqm.t_update, slow.control.t_expire), (Span::from_millis(8), Span::from_millis(16)));
+    assert_eq!(slow.window(), Span::from_millis(8));
+    let ahead = with("aqm.policy", "\"lookahead:tick=2ms\"");
+    assert_eq!((ahead.aqm.t_update, ahead.window()), (Span::from_millis(16), Span::from_millis(2)));
+    assert_eq!(ahead.aqm.policy.label(), "lookahead:arm=speculative:tick=2ms:bin=0.5", "a call is measured");
     let fast = with("link.rate", "\"12Mbit\"");
     assert_eq!(
         (fast.link.rate, fast.link.rate_right_to_left),
@@ -213,9 +228,24 @@ fn every_mistake_names_place_key_and_fix() {
             vec![Policy::NAMES],
         ),
         (
-            "[aqm]\npolicy = \"lookahead:arm=held\"\n",
-            "l4sd.toml:8:10: aqm.policy: 'lookahead:' is of simulations only",
-            vec!["l4sd eval"],
+            "[aqm]\npolicy = \"lookahead:arm=instant\"\n",
+            "l4sd.toml:8:10: aqm.policy: 'arm=instant' is of l4sd sim and l4sd eval only",
+            vec!["use arm=speculative, held or drafter"],
+        ),
+        (
+            "[aqm]\npolicy = \"lookahead:arm=held:call=8ms\"\n",
+            "l4sd.toml:8:10: aqm.policy: 'call=8ms' is of l4sd sim and l4sd eval only",
+            vec!["leave it out"],
+        ),
+        (
+            "[aqm]\npolicy = \"lookahead:arm=held\"\n[control]\ncontext = \"auto\"\n",
+            "l4sd.toml:10:11: control.context: it is of the policy model",
+            vec![],
+        ),
+        (
+            "[aqm]\npolicy = \"lookahead:arm=held\"\n[control]\nmodel_sha256 = \"00\"\n",
+            "l4sd.toml:10:16: control.model_sha256: it is of the policy model",
+            vec![],
         ),
         (
             "[aqm]\nnqb = \"yes\"\n",

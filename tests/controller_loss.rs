@@ -11,8 +11,11 @@ use l4sd::aqm::params::Knobs;
 use l4sd::config::{Config, Settings};
 use l4sd::control::Decision;
 use l4sd::control::guard::{Guard, State};
-use l4sd::control::link::{ControlLink, LinkCounters, Stage, ThreadLink};
+use l4sd::control::link::{ControlLink, LinkCounters, ThreadLink};
+use l4sd::control::policy::lookahead::threaded::Threaded;
+use l4sd::control::policy::lookahead::{Arm, Chooser, LookAhead, Said, Setup};
 use l4sd::control::policy::{Abstention, Policy};
+use l4sd::control::worker::Stage;
 use l4sd::egress::Egress;
 use l4sd::port::mem::{MemConfig, MemPort};
 use l4sd::port::{PortPair, Side};
@@ -20,6 +23,7 @@ use l4sd::runtime::bridge::{self, FramePlan};
 use l4sd::runtime::clock::{Clock, Monotonic};
 use l4sd::runtime::forwarder::Forwarder;
 use l4sd::runtime::lane::{Lane, Report};
+use l4sd::telemetry::features::schema::Schema;
 use l4sd::telemetry::{Direction, TelemetryWindow};
 use l4sd::time::{Instant, Span};
 use l4sd::wire::Ecn;
@@ -30,7 +34,6 @@ const ANSWERED: u64 = 25;
 /// Frames on each side, every half millisecond.
 const FRAMES: u32 = 2_000;
 const EXPIRES: Span = Span::from_millis(32);
-const INTERVAL: Span = Span::from_millis(16);
 
 /// What becomes of the policy.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -94,19 +97,26 @@ struct Outcome {
     counters: Arc<LinkCounters>,
 }
 
-fn config() -> Config {
-    let text = "[left]\nport = \"mem:\"\n[right]\nport = \"mem:\"\n[link]\nrate = \"100Mbit\"\n";
-    Settings::from_toml(text, "test").unwrap().validate().unwrap()
+fn config(policy: &str) -> Config {
+    let text = format!(
+        "[left]\nport = \"mem:\"\n[right]\nport = \"mem:\"\n[link]\nrate = \"100Mbit\"\n[aqm]\npolicy = \"{policy}\"\n"
+    );
+    Settings::from_toml(&text, "test").unwrap().validate().unwrap()
+}
+
+/// A policy that fails.
+fn run(end: End) -> Outcome {
+    let (last, gate) = (Arc::new(AtomicU64::new(0)), Gate::default());
+    let policy = Fails { end, answered: 0, last: Arc::clone(&last), gate: Arc::clone(&gate) };
+    let outcome = forwarded(&config("model"), Monotonic::start(), policy, gate);
+    Outcome { last: Instant::from_nanos(last.load(Ordering::SeqCst)), ..outcome }
 }
 
 /// 1.3 s of the bridge, 20 Mbit/s each way for the first second.
-fn run(end: End) -> Outcome {
-    let (config, clock) = (config(), Monotonic::start());
-    let plan = FramePlan::new(&config);
-    let (last, gate) = (Arc::new(AtomicU64::new(0)), Gate::default());
-    let policy = Fails { end, answered: 0, last: Arc::clone(&last), gate: Arc::clone(&gate) };
+fn forwarded(config: &Config, clock: Monotonic, policy: impl Policy + 'static, gate: Gate) -> Outcome {
+    let plan = FramePlan::new(config);
     let make = move || Some(Box::new(policy) as Box<dyn Policy>);
-    let link = ThreadLink::spawn(make, INTERVAL, move || clock.now()).unwrap();
+    let link = ThreadLink::spawn(make, config.window(), move || clock.now()).unwrap();
     let counters = link.counters();
     while counters.stage() == Stage::Loading {
         thread::yield_now();
@@ -115,17 +125,17 @@ fn run(end: End) -> Outcome {
     let mut link = Some(LetsGo(gate, link));
     let mut readers = Vec::new();
     let lanes = Direction::BOTH.map(|d| {
-        let (lane, reader) = Lane::new(d, Egress::new(&bridge::egress(&config, d, plan, 1), start), true);
+        let (lane, reader) = Lane::new(d, Egress::new(&bridge::egress(config, d, plan, 1), start), true);
         readers.push(reader);
         match link.take() {
             Some(link) => {
-                lane.with_control(Box::new(link), Guard::new(bridge::guard(&config), Knobs::default(), start))
+                lane.with_control(Box::new(link), Guard::new(bridge::guard(config), Knobs::default(), start))
             }
             None => lane,
         }
     });
     let (port, outside) = MemPort::new(MemConfig { buffers: plan.total() + 2048, ring: FRAMES as usize });
-    let options = bridge::loop_options(&config, Span::ZERO, Some(Span::from_millis(1_300)), false);
+    let options = bridge::loop_options(config, Span::ZERO, Some(Span::from_millis(1_300)), false);
     let mut forwarder = Forwarder::new(port, clock, lanes, options, start);
     let cables = outside.clone();
     thread::scope(|scope| {
@@ -148,7 +158,7 @@ fn run(end: End) -> Outcome {
     let census = forwarder.port().census();
     Outcome {
         reports,
-        last: Instant::from_nanos(last.load(Ordering::SeqCst)),
+        last: Instant::ZERO,
         sent: Side::BOTH.map(|side| outside.collect(side).len()),
         spare: (census.spare, census.total),
         counters,
@@ -175,7 +185,10 @@ fn assert_fallback_and_account(outcome: &Outcome) {
     assert!(took <= EXPIRES + longest, "{took:?}, longest window {longest:?}");
     let counters = reports.last().unwrap().control.unwrap().1;
     assert!(counters.fallbacks >= 1 && counters.rejected == 0, "{counters:?}");
+    assert_account(outcome);
+}
 
+fn assert_account(outcome: &Outcome) {
     for direction in Direction::BOTH {
         let report = outcome.reports[direction.index()].last().unwrap();
         assert!(report.last);
@@ -211,6 +224,45 @@ fn a_policy_that_panics_is_fallen_back_from_in_time_and_seen_to_have_failed() {
     assert_eq!(outcome.counters.stage(), Stage::Failed);
     assert_fallback_and_account(&outcome);
     assert_eq!(outcome.counters.decisions.load(Ordering::Relaxed), ANSWERED);
+}
+
+/// Wants 5 ms at once, or as a verifier that answers so many questions.
+struct Wants(Option<(u64, Gate)>);
+
+impl Chooser for Wants {
+    fn choose(&mut self, _features: &[f32], _last: &Knobs) -> Said {
+        match &mut self.0 {
+            Some((0, gate)) => drop(gate.1.wait_while(gate.0.lock().unwrap(), |open| !*open).unwrap()),
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        Ok(Knobs { target: Span::from_millis(5), ..Knobs::default() })
+    }
+}
+
+/// Windows of 4 ms, a quarter of a second of verdicts, then none: the drafter is followed to the end, without a fallback.
+#[test]
+fn a_verifier_that_hangs_costs_no_decision_and_no_frame() {
+    let config = config("lookahead:tick=4ms");
+    let (gate, clock) = (Gate::default(), Monotonic::start());
+    let verifier = Wants(Some((64, Arc::clone(&gate))));
+    let verifier = Threaded::spawn(|| Some((Wants(None), verifier)), 0.0, move || clock.now()).unwrap();
+    let worker = verifier.worker();
+    let guard = bridge::guard(&config);
+    let tick = config.window();
+    let setup = Setup { arm: Arm::Speculative, tick, bin: 0.5, compared: None, guard, else_drafter: true };
+    let policy = LookAhead::new(Wants(None), verifier, setup, &Schema::embedded());
+    let outcome = forwarded(&config, clock, policy, gate);
+    assert_account(&outcome);
+    let reports = &outcome.reports[0];
+    let counts = outcome.counters.look_ahead().unwrap();
+    eprintln!("{} windows, {counts:?}, {} calls over", reports.len(), worker.took().len());
+    // 325 windows of 4 ms, some of which end together with the next on a busy host.
+    assert!(reports.len() > 200 && reports.iter().all(|r| r.window.span < Span::from_millis(300)));
+    assert!(counts.verified > 0 && counts.verified < counts.ticks / 2, "{counts:?}");
+    assert_eq!(worker.stage(), Stage::Deciding, "nobody can tell a long thought from none");
+    let followed = reports.iter().filter(|r| r.control.unwrap().0 == State::Model).count();
+    assert!(followed * 10 > reports.len() * 9, "{followed} of {}", reports.len());
 }
 
 /// `l4sd bench controller` with a policy that needs no library: every window of both directions but the last has its

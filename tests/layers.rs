@@ -17,7 +17,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("port", &["time", "units"]),
     ("control", &["aqm", "telemetry", "time", "units"]),
     ("config", &["aqm", "control", "egress", "time", "units"]),
-    ("report", &["aqm", "telemetry", "time", "units"]),
+    ("report", &["aqm", "control", "telemetry", "time", "units"]),
     ("metrics", &["aqm", "config", "port", "telemetry", "wire", "time", "units"]),
     ("runtime", &["aqm", "config", "control", "egress", "port", "telemetry", "wire", "time", "units"]),
     ("load", &["port", "runtime", "wire", "time", "units"]),

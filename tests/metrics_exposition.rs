@@ -12,7 +12,7 @@ use std::time::Duration;
 use l4sd::aqm::Service;
 use l4sd::aqm::stats::{Backlog, DropCause, MarkCause, OverloadStats, Probabilities, Snapshot, Tally};
 use l4sd::metrics::server::{MAX_CONNECTIONS, REQUEST_DEADLINE, Server};
-use l4sd::metrics::{BuildInfo, ControllerState, Metrics, Reload, Setup};
+use l4sd::metrics::{BuildInfo, ControllerState, LookAheadCounts, Metrics, Reload, Setup};
 use l4sd::port::PortCounters;
 use l4sd::telemetry::delays::DelayHistograms;
 use l4sd::telemetry::{Direction, TelemetryWindow};
@@ -186,7 +186,7 @@ fn reloads_are_counted_by_what_came_of_them() {
 fn a_controllers_times_reach_their_own_series() {
     let m = metrics();
     let of = |us: &[u64]| {
-        let mut times = l4sd::control::link::times();
+        let mut times = l4sd::control::worker::times();
         for us in us {
             times.record(us * 1_000).unwrap();
         }
@@ -207,6 +207,27 @@ fn a_controllers_times_reach_their_own_series() {
     assert_eq!(at("inference_duration_seconds", "right_to_left", "+Inf"), 0.0);
     let sum = series["l4sd_controller_admission_seconds_sum{direction=\"left_to_right\"}"];
     assert!((sum / 0.0014 - 1.0).abs() < 2e-3, "{sum}");
+}
+
+/// Each count has its own series, and a call of 6 ms is below 10 ms and not below 5.
+#[test]
+fn what_looking_ahead_came_to_reaches_its_own_series() {
+    let m = metrics();
+    let mut calls = l4sd::control::worker::times();
+    calls.record(6_000_000).unwrap();
+    let counts = LookAheadCounts { ticks: 9, verified: 7, voided: 2, calls: 4 };
+    m.update_look_ahead(Direction::RightToLeft, counts, &calls);
+    let series = parse(&m.render());
+    let at =
+        |name: &str, direction: &str| series[&format!("l4sd_look_ahead_{name}{{direction=\"{direction}\"}}")];
+    let names = ["ticks_total", "verified_ticks_total", "voided_plans_total", "calls_total"];
+    assert_eq!(names.map(|name| at(name, "right_to_left")), [9.0, 7.0, 2.0, 4.0]);
+    assert_eq!(names.map(|name| at(name, "left_to_right")), [0.0; 4]);
+    let below = ["0.005", "0.01"].map(|le| {
+        let name = "l4sd_look_ahead_call_duration_seconds_bucket";
+        series[&format!("{name}{{direction=\"right_to_left\",le=\"{le}\"}}")]
+    });
+    assert_eq!(below, [0.0, 1.0]);
 }
 
 /// Puts a different number into every counter.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::controller::{Source, left_out};
 use super::exit::{Exit, Failure};
+use super::look_ahead::Named;
 use super::print;
 #[cfg(target_os = "linux")]
 use super::target;
@@ -41,11 +42,17 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     super::netmap::refuse_idle_keeper(&config)?;
     Privileges::look_up(config.runtime.user.as_deref())?;
     let mut rows = findings(&config);
-    if let Some(source) = &source
-        && let Source::Model(file, path, _) = source
-    {
-        rows.push(model(file, path, &config)?);
-        rows.extend(context(source, &config)?);
+    match &source {
+        Some(source @ Source::Model(file, path, _)) => {
+            rows.push(model("model", file, path, &config)?);
+            rows.extend(context(source, &config)?);
+        }
+        Some(Source::LookAhead(pair)) => {
+            for (role, Named { file, path }) in [("drafter", &pair.drafter), ("verifier", &pair.verifier)] {
+                rows.push(model(role, file, path, &config)?);
+            }
+        }
+        Some(Source::Replay(_) | Source::Rules(_)) | None => {}
     }
     if args.json {
         let json = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(Exit::Internal, e))?;
@@ -66,13 +73,13 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 /// The model, tried on this host. That nothing here can run it is no error, since `run` does without it.
-fn model(file: &ModelFile, path: &Path, config: &Config) -> Result<Row, Failure> {
+fn model(role: &str, file: &ModelFile, path: &Path, config: &Config) -> Result<Row, Failure> {
     let (severity, message) = match Session::open(file, path, config.control.onnxruntime.as_deref()) {
         Ok(session) => ("ok", format!("{}, {}", path.display(), session.backend())),
         Err(e @ ModelError { fault: Fault::NoBackend(_), .. }) => ("warn", left_out(&e)),
         Err(e) => return Err(e.into()),
     };
-    Ok(Row { severity, subject: "model".to_owned(), message, privilege: false })
+    Ok(Row { severity, subject: role.to_owned(), message, privilege: false })
 }
 
 /// What the model is shown, tried on this host; nothing can be said where nothing runs the model.

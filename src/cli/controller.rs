@@ -8,16 +8,19 @@ use hdrhistogram::Histogram;
 use tracing::{info, warn};
 
 use super::exit::Failure;
+use super::look_ahead::Pair;
 use crate::config::{Config, Context, Policy as PolicyName, Sched};
 use crate::control::context::Profiles;
 use crate::control::guard::GuardCounters;
-use crate::control::link::{LinkCounters, Stage, ThreadLink, times};
+use crate::control::link::{LinkCounters, ThreadLink};
 use crate::control::model::{EncoderFile, ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
+use crate::control::policy::lookahead::Counts;
 use crate::control::policy::replay::Replay;
 use crate::control::policy::rules::{Ruled, Rules};
 use crate::control::policy::{Abstention, Policy};
-use crate::metrics::{FallbackReason, Metrics};
+use crate::control::worker::{Stage, Worker, times};
+use crate::metrics::{FallbackReason, LookAheadCounts, Metrics};
 use crate::report::result::TimesResult;
 use crate::runtime::clock::{Clock, Monotonic};
 use crate::runtime::thread as packet_thread;
@@ -42,6 +45,8 @@ pub(super) enum Source {
     Rules(Rules),
     /// A model, what it is called, and what it is shown.
     Model(Arc<ModelFile>, PathBuf, Option<Shown>),
+    /// Two models, of which one looks ahead.
+    LookAhead(Box<Pair>),
 }
 
 /// What a model is shown of a link before it sees it.
@@ -93,6 +98,7 @@ impl Source {
             PolicyName::DualPi2Rules(file) => {
                 return Ok(Some(Self::Rules(Rules::open(file.as_deref(), &Schema::embedded())?)));
             }
+            PolicyName::LookAhead(setup) => return Ok(Some(Self::LookAhead(Box::new(Pair::open(setup)?)))),
             PolicyName::Model(file) => file.clone().or_else(|| config.control.model.clone()),
             _ => return Ok(None),
         };
@@ -111,34 +117,28 @@ impl Source {
         Ok(Some([of(Direction::LeftToRight)?, of(Direction::RightToLeft)?]))
     }
 
-    /// The policy, ready to decide. Takes long for a model.
-    fn ready(
+    /// What makes the policy, and the thread of its verifier if it has one, which is started here.
+    fn maker(
         self,
         config: &Config,
         direction: Direction,
-        backend: &OnceLock<&'static str>,
-    ) -> Result<Box<dyn Policy>, ModelError> {
-        match self {
-            Self::Replay(replay) => Ok(Box::new(replay)),
-            Self::Rules(rules) => Ok(Box::new(Ruled::new(rules, &Schema::embedded()))),
+        clock: Monotonic,
+        backend: &Arc<OnceLock<&'static str>>,
+    ) -> std::io::Result<(Maker, Option<Arc<Worker>>)> {
+        let maker: Maker = match self {
+            Self::Replay(replay) => Box::new(move || Ok(Box::new(replay))),
+            Self::Rules(rules) => Box::new(move || Ok(Box::new(Ruled::new(rules, &Schema::embedded())))),
             Self::Model(model, path, shown) => {
-                let mut session = Session::open(&model, &path, config.control.onnxruntime.as_deref())?;
-                info!(
-                    model = %path.display(), sha256 = %session.sha256(), backend = %session.backend(),
-                    "the model has answered its golden vectors"
-                );
-                if let Some(shown) = shown {
-                    shown.show(&mut session, direction, config)?;
-                }
-                let _ = backend.set(session.backend().label());
-                let policy = Learned::new(session, &Schema::embedded());
-                // One core is enough for both as long as they do not want it at the same time.
-                Ok(Box::new(match direction {
-                    Direction::LeftToRight => policy,
-                    Direction::RightToLeft => policy.half_a_period_later(),
-                }))
+                let (config, backend) = (config.clone(), Arc::clone(backend));
+                Box::new(move || Ok(Box::new(learned(&model, &path, shown, &config, direction, &backend)?)))
             }
-        }
+            Self::LookAhead(pair) => {
+                let verifier = pair.start_verifier(config, clock)?;
+                let (config, worker) = (config.clone(), verifier.worker());
+                return Ok((Box::new(move || Ok(Box::new(pair.ready(&config, verifier)?))), Some(worker)));
+            }
+        };
+        Ok((maker, None))
     }
 
     /// Starts the policy's thread. It makes itself ready there while DualPI2 forwards with its constants; if it fails, it
@@ -151,27 +151,22 @@ impl Source {
     ) -> std::io::Result<(ThreadLink, Monitor)> {
         let model_sha256 = match &self {
             Self::Model(model, ..) => Some(model.sha256.clone()),
-            Self::Replay(_) | Self::Rules(_) => None,
+            Self::Replay(_) | Self::Rules(_) | Self::LookAhead(_) => None,
         };
+        if matches!(self, Self::Model(..) | Self::LookAhead(_)) {
+            // The library is found before privileges are given up; it is an error only for the thread that needs it.
+            let _ = l4sd_onnxruntime::backend(&l4sd_onnxruntime::candidates(
+                config.control.onnxruntime.as_deref(),
+            ));
+        }
         let backend = Arc::new(OnceLock::new());
-        let shared = Arc::clone(&backend);
-        let interval = config.aqm.t_update;
+        let (maker, verifier) = self.maker(config, direction, clock, &backend)?;
         let of_thread = config.clone();
         let (scheduled, is_scheduled) = mpsc::channel();
         let make = move || {
-            if let Some(problem) = of_thread.control.core.and_then(packet_thread::pin) {
-                warn!("controller: {problem}");
-            }
-            // Behind the forwarder, should they share a core.
-            if let Sched::Fifo(priority) = of_thread.runtime.sched {
-                let leaving_root = of_thread.runtime.user.is_some();
-                for problem in packet_thread::schedule(Some(priority.saturating_sub(1).max(1)), leaving_root)
-                {
-                    warn!("controller: {problem}");
-                }
-            }
+            prepare_thread(&of_thread, 1);
             let _ = scheduled.send(());
-            match self.ready(&of_thread, direction, &shared) {
+            match maker() {
                 Ok(policy) => Some(policy),
                 Err(error) => {
                     SAID.call_once(|| warn!("{}", left_out(&error)));
@@ -179,17 +174,58 @@ impl Source {
                 }
             }
         };
-        if model_sha256.is_some() {
-            // The library is found before privileges are given up; it is an error only for the thread that needs it.
-            let _ = l4sd_onnxruntime::backend(&l4sd_onnxruntime::candidates(
-                config.control.onnxruntime.as_deref(),
-            ));
-        }
-        let link = ThreadLink::spawn(make, interval, move || clock.now())?;
+        let link = ThreadLink::spawn(make, config.window(), move || clock.now())?;
         // The real-time class as well. A thread that could not start sends nothing and is not waited for.
         let _ = is_scheduled.recv();
         let counters = link.counters();
-        Ok((link, Monitor { counters, model_sha256, backend, admission: times(), seen: Seen::default() }))
+        let monitor =
+            Monitor { counters, verifier, model_sha256, backend, admission: times(), seen: Seen::default() };
+        Ok((link, monitor))
+    }
+}
+
+/// Makes a policy on the thread that will run it. Takes long for a model.
+type Maker = Box<dyn FnOnce() -> Result<Box<dyn Policy>, ModelError> + Send>;
+
+fn learned(
+    model: &ModelFile,
+    path: &Path,
+    shown: Option<Shown>,
+    config: &Config,
+    direction: Direction,
+    backend: &OnceLock<&'static str>,
+) -> Result<Learned, ModelError> {
+    let mut session = Session::open(model, path, config.control.onnxruntime.as_deref())?;
+    info!(
+        model = %path.display(), sha256 = %session.sha256(), backend = %session.backend(),
+        "the model has answered its golden vectors"
+    );
+    if let Some(shown) = shown {
+        shown.show(&mut session, direction, config)?;
+    }
+    let _ = backend.set(session.backend().label());
+    let policy = Learned::new(session, &Schema::embedded());
+    // One core is enough for both as long as they do not want it at the same time.
+    Ok(match direction {
+        Direction::LeftToRight => policy,
+        Direction::RightToLeft => policy.half_a_period_later(),
+    })
+}
+
+/// Makes the calling thread one of the controller's, as far as the host allows: on its core, and so many priorities behind the
+/// forwarder, should they share that core. The first one behind takes the least there is; who is further behind and finds none
+/// stays in the ordinary class.
+pub(super) fn prepare_thread(config: &Config, behind: u8) {
+    if let Some(problem) = config.control.core.and_then(packet_thread::pin) {
+        warn!("controller: {problem}");
+    }
+    let Sched::Fifo(priority) = config.runtime.sched else { return };
+    let priority = match priority.saturating_sub(behind) {
+        0 if behind > 1 => None,
+        some => Some(some.max(1)),
+    };
+    for problem in packet_thread::schedule(priority, config.runtime.user.is_some()) {
+        warn!("controller: {problem}");
     }
 }
 
@@ -197,6 +233,8 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Monitor {
     counters: Arc<LinkCounters>,
+    /// The thread of a verifier.
+    verifier: Option<Arc<Worker>>,
     /// SHA-256 of the model.
     pub(super) model_sha256: Option<String>,
     backend: Arc<OnceLock<&'static str>>,
@@ -222,6 +260,11 @@ impl Monitor {
         }
         metrics.update_inference(direction, &self.counters.took());
         metrics.update_admission(direction, &self.admission);
+        if let Some((counts, calls)) = self.look_ahead() {
+            let Counts { ticks, verified, voided, calls: asked, .. } = counts;
+            let counts = LookAheadCounts { ticks, verified, voided, calls: asked };
+            metrics.update_look_ahead(direction, counts, &calls);
+        }
         let now = Seen {
             fallbacks: guard.fallbacks,
             abstained: self.counters.abstained.each_ref().map(|n| n.load(Ordering::Relaxed)),
@@ -237,9 +280,19 @@ impl Monitor {
         }
     }
 
-    /// How far the thread has come.
+    /// How far its threads have come: one that failed, else one that is not ready, stands for all.
     pub(super) fn stage(&self) -> Stage {
-        self.counters.stage()
+        let verifier = self.verifier.as_ref().map_or(Stage::Deciding, |worker| worker.stage());
+        match [self.counters.stage(), verifier] {
+            [Stage::Failed, _] | [_, Stage::Failed] => Stage::Failed,
+            [Stage::Loading, _] | [_, Stage::Loading] => Stage::Loading,
+            [Stage::Deciding, Stage::Deciding] => Stage::Deciding,
+        }
+    }
+
+    /// What looking ahead came to, and the times of the verifier's calls in nanoseconds; `None` from a policy that does not.
+    pub(super) fn look_ahead(&self) -> Option<(Counts, Histogram<u64>)> {
+        Some((self.counters.look_ahead()?, self.verifier.as_ref()?.took()))
     }
 
     /// Windows that the thread had no room for.

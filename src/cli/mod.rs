@@ -10,6 +10,7 @@ mod exit;
 mod keeper;
 mod live;
 mod logging;
+mod look_ahead;
 mod model;
 mod netmap;
 mod oracle;

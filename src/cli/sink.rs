@@ -8,6 +8,7 @@ use crate::aqm::params::Knobs;
 use crate::control::guard::State;
 use crate::metrics::{ControllerState, Metrics};
 use crate::port::PortCounters;
+use crate::report::result::LookAheadResult;
 use crate::report::{DirectionRecorder, DirectionReport};
 use crate::runtime::lane::{LaneReader, Report};
 use crate::telemetry::features::dataset::RecordError;
@@ -139,6 +140,10 @@ impl Sink {
             let [inference, admission] = monitor.times().each_ref().map(percentiles);
             report.result.controller.inference_us = inference;
             report.result.controller.admission_us = admission;
+            if let Some((counts, _)) = monitor.look_ahead() {
+                let seconds = report.result.duration_s;
+                report.result.controller.look_ahead = LookAheadResult::of(&counts, seconds);
+            }
             report.result.model_sha256 = monitor.model_sha256;
         }
         (report, recorded)

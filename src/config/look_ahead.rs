@@ -9,13 +9,35 @@ use crate::control::policy::lookahead::Arm;
 use crate::time::Span;
 use crate::units;
 
+/// How long a call of the verifier takes.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub enum Call {
+    /// As long as is usual in a simulation.
+    #[default]
+    Usual,
+    /// So long in a simulation, up to 1 s.
+    Given(Span),
+    /// As long as it does: on a bridge.
+    Measured,
+}
+
+impl Call {
+    /// What a simulation takes it to be.
+    pub const fn modelled(self) -> Span {
+        match self {
+            Self::Given(call) => call,
+            Self::Usual | Self::Measured => Span::from_millis(8),
+        }
+    }
+}
+
 /// A drafter and a verifier, and how they are run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LookAhead {
     /// Who decides.
     pub arm: Arm,
-    /// How long a call of the verifier takes, up to 1 s.
-    pub call: Span,
+    /// How long a call of the verifier takes.
+    pub call: Call,
     /// From tick to tick: 1, 2, 4, 8 or 16 ms.
     pub tick: Span,
     /// Width of bins in normalised units, above 0 and up to 100.
@@ -30,7 +52,7 @@ impl Default for LookAhead {
     fn default() -> Self {
         Self {
             arm: Arm::default(),
-            call: Span::from_millis(8),
+            call: Call::default(),
             tick: Span::from_millis(4),
             bin: 0.5,
             draft: None,
@@ -45,14 +67,37 @@ impl Eq for LookAhead {}
 impl fmt::Display for LookAhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { arm, call, tick, bin, draft, verify } = self;
-        let ms = |span: &Span| span.as_millis_f64();
-        write!(f, ":arm={}:call={}ms:tick={}ms:bin={bin}", arm.name(), ms(call), ms(tick))?;
+        write!(f, ":arm={}", arm.name())?;
+        if *call != Call::Measured {
+            write!(f, ":call={}ms", call.modelled().as_millis_f64())?;
+        }
+        write!(f, ":tick={}ms:bin={bin}", tick.as_millis_f64())?;
         for (name, file) in [("draft", draft), ("verify", verify)] {
             if let Some(file) = file {
                 write!(f, ":{name}={}", file.display())?;
             }
         }
         Ok(())
+    }
+}
+
+impl LookAhead {
+    /// The same on a bridge, where a call takes as long as it does.
+    ///
+    /// # Errors
+    /// It asks for what only a simulation can do.
+    pub(super) fn on_a_bridge(&self) -> Result<Self, String> {
+        if self.arm == Arm::Instant {
+            let reason = "'arm=instant' is of l4sd sim and l4sd eval only: no machine has a verifier that takes no time; use \
+                          arm=speculative, held or drafter";
+            return Err(reason.to_owned());
+        }
+        if let Call::Given(call) = self.call {
+            return Err(format!(
+                "'call={call}' is of l4sd sim and l4sd eval only: on a bridge a call takes as long as it does; leave it out"
+            ));
+        }
+        Ok(Self { call: Call::Measured, ..self.clone() })
     }
 }
 
@@ -80,7 +125,8 @@ impl FromStr for LookAhead {
                 }
                 "call" => {
                     let call = span().filter(|&s| s > Span::ZERO && s <= Span::from_secs(1));
-                    this.call = call.ok_or_else(|| wrong("is not a time above 0 and up to 1s"))?;
+                    let call = call.ok_or_else(|| wrong("is not a time above 0 and up to 1s"))?;
+                    this.call = Call::Given(call);
                 }
                 "tick" => {
                     let tick = span().filter(|s| [1, 2, 4, 8, 16].map(Span::from_millis).contains(s));

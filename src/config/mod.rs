@@ -21,7 +21,7 @@ use std::path::PathBuf;
 pub use change::{Changes, Difference, Fixed};
 pub use constants::Constants;
 pub use error::{ConfigError, Place};
-pub use look_ahead::LookAhead;
+pub use look_ahead::{Call, LookAhead};
 pub use port_spec::{PortKind, PortSpec};
 pub use settings::{KEYS, Key, Places, Settings};
 pub use values::{Context, Limit, Listen, LogFormat, LogLevel, Policy, Sched, ValueError};
@@ -48,6 +48,16 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Log lines.
     pub log: LogConfig,
+}
+
+impl Config {
+    /// From one telemetry window to the next: what a policy that looks ahead asks for, else the interval between updates of p'.
+    pub const fn window(&self) -> Span {
+        match &self.aqm.policy {
+            Policy::LookAhead(setup) => setup.tick,
+            _ => self.aqm.t_update,
+        }
+    }
 }
 
 /// `[link]`: what the shaper enforces.

@@ -260,11 +260,20 @@ impl Settings {
 
     fn policy(&self) -> Result<Policy, ConfigError> {
         match &self.policy {
-            Some(Policy::LookAhead(_)) => Err(self.bad(
-                "aqm.policy",
-                "'lookahead:' is of simulations only, l4sd sim and l4sd eval; a bridge runs one model"
-                    .to_owned(),
-            )),
+            Some(Policy::LookAhead(setup)) => {
+                for (key, set) in [
+                    ("control.model_sha256", self.model_sha256.is_some()),
+                    ("control.context", self.context.as_ref().is_some_and(|c| *c != Context::None)),
+                ] {
+                    if set {
+                        let reason =
+                            "it is of the policy model; one that looks ahead has two models".to_owned();
+                        return Err(self.bad(key, reason));
+                    }
+                }
+                let setup = setup.on_a_bridge().map_err(|reason| self.bad("aqm.policy", reason))?;
+                Ok(Policy::LookAhead(setup))
+            }
             other => Ok(other.clone().unwrap_or(Policy::Model(None))),
         }
     }

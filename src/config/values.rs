@@ -40,7 +40,7 @@ pub enum Policy {
     Replay(PathBuf),
     /// The DualQ with the decisions of a model: this file, else the one that the configuration names, else the built-in one.
     Model(Option<PathBuf>),
-    /// The DualQ with the decisions of two models, of which one looks ahead; in simulations only.
+    /// The DualQ with the decisions of two models, of which one looks ahead.
     LookAhead(LookAhead),
 }
 

@@ -8,14 +8,16 @@
 //! A worker without windows is parked, and a window wakes it: one store and, if it is parked, one call into the kernel
 //! (`futex`, `_umtx_op`) that waits for nobody.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use hdrhistogram::Histogram;
 
 use super::Decision;
+use super::policy::lookahead::Counts;
 use super::policy::{Abstention, Policy};
+use super::worker::{Mourner, Stage, Worker};
 use crate::aqm::params::Knobs;
 use crate::telemetry::TelemetryWindow;
 use crate::time::{Instant, Span};
@@ -30,20 +32,8 @@ pub trait ControlLink: Send {
     fn newest(&mut self) -> Option<Decision>;
 }
 
-/// How far a policy's thread has come.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-#[repr(u8)]
-pub enum Stage {
-    /// The policy is being made (a model is loaded, checked and warmed up).
-    Loading,
-    /// It decides.
-    Deciding,
-    /// It could not be made, or it panicked.
-    Failed,
-}
-
 /// What the threads of a link have counted, for metrics and reports. The forwarder touches `missed_windows` only.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LinkCounters {
     /// Decisions made.
     pub decisions: AtomicU64,
@@ -51,49 +41,30 @@ pub struct LinkCounters {
     pub abstained: [AtomicU64; Abstention::ALL.len()],
     /// Windows that found the ring full.
     pub missed_windows: AtomicU64,
-    stage: AtomicU8,
-    /// Nanoseconds from taking a window to the policy's answer.
-    took: Mutex<Histogram<u64>>,
-}
-
-/// Longest time of a decision that is told from longer ones.
-const LONGEST: u64 = 10_000_000_000;
-
-/// An empty histogram of a controller's times in nanoseconds.
-pub fn times() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, LONGEST, 3).expect("bounds in ascending order")
-}
-
-impl Default for LinkCounters {
-    fn default() -> Self {
-        Self {
-            decisions: AtomicU64::new(0),
-            abstained: Default::default(),
-            missed_windows: AtomicU64::new(0),
-            stage: AtomicU8::new(Stage::Loading as u8),
-            took: Mutex::new(times()),
-        }
-    }
+    /// From taking a window to the policy's answer.
+    worker: Arc<Worker>,
+    look_ahead: Mutex<Option<Counts>>,
 }
 
 impl LinkCounters {
     /// How far the thread has come.
     pub fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Relaxed) {
-            0 => Stage::Loading,
-            1 => Stage::Deciding,
-            _ => Stage::Failed,
-        }
+        self.worker.stage()
     }
 
     /// How long decisions took so far, in nanoseconds.
     pub fn took(&self) -> Histogram<u64> {
-        self.lock().clone()
+        self.worker.took()
+    }
+
+    /// What looking ahead came to so far; `None` from a policy that does not.
+    pub fn look_ahead(&self) -> Option<Counts> {
+        *self.lock()
     }
 
     /// Only the policy's thread and whoever reads metrics come here.
-    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
-        self.took.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Counts>> {
+        self.look_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,17 +83,6 @@ type Observation = (TelemetryWindow, Knobs);
 
 /// Windows on their way: a quarter second at 16 ms.
 const WINDOWS: usize = 16;
-
-/// Says so if the thread ends by a panic.
-struct Mourner(Arc<LinkCounters>);
-
-impl Drop for Mourner {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.stage.store(Stage::Failed as u8, Ordering::Relaxed);
-        }
-    }
-}
 
 /// How long before a window is due the policy begins to rehearse: more than twice as long as a decision of the shipped
 /// student takes when nothing of it is in the caches, for that is what the first rehearsal takes. Done over and over until
@@ -155,12 +115,8 @@ impl ThreadLink {
         let stop = Arc::new(AtomicBool::new(false));
         let (shared, stopped) = (Arc::clone(&counters), Arc::clone(&stop));
         let worker = thread::Builder::new().name("l4sd-control".to_owned()).spawn(move || {
-            let _mourner = Mourner(Arc::clone(&shared));
-            let Some(mut policy) = make() else {
-                shared.stage.store(Stage::Failed as u8, Ordering::Relaxed);
-                return;
-            };
-            shared.stage.store(Stage::Deciding as u8, Ordering::Relaxed);
+            let _mourner = Mourner::of(&shared.worker);
+            let Some(mut policy) = shared.worker.made(make()) else { return };
             let mut expected = None;
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((window, in_force)) = inbox.pop() else {
@@ -170,7 +126,8 @@ impl ThreadLink {
                 expected = Some(window.end + interval);
                 let begun = now();
                 let wanted = policy.decide(&window, &in_force);
-                shared.lock().saturating_record(now().since(begun).as_nanos());
+                shared.worker.record(now().since(begun));
+                *shared.lock() = policy.look_ahead();
                 match wanted {
                     Ok(knobs) => {
                         shared.decisions.fetch_add(1, Ordering::Relaxed);

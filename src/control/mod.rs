@@ -11,6 +11,7 @@ pub mod guard;
 pub mod link;
 pub mod model;
 pub mod policy;
+pub mod worker;
 
 use crate::aqm::params::Knobs;
 use crate::time::Instant;

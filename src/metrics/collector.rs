@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{CONTROL_EDGES_NS, ControllerState, DirectionState, FallbackReason, Reload, State, lock};
+use super::{
+    CONTROL_EDGES_NS, ControllerState, DirectionState, FallbackReason, LookAheadCounts, Reload, State, lock,
+};
 use crate::aqm::Service;
 use crate::aqm::stats::{DELAY_EDGES_NS, DropCause, MarkCause, QueueStats};
 use crate::telemetry::Direction;
@@ -79,6 +81,13 @@ impl Samples {
     fn per_direction(&mut self, state: &State, each: impl Fn(&mut Self, &'static str, &DirectionState)) {
         for direction in Direction::BOTH {
             each(self, direction.label(), &state.directions[direction.index()]);
+        }
+    }
+
+    fn look_ahead(&mut self, state: &State, value: fn(&LookAheadCounts) -> u64) {
+        for direction in Direction::BOTH {
+            let (counts, _) = &state.control.look_ahead[direction.index()];
+            self.count(&[("direction", direction.label())], value(counts));
         }
     }
 
@@ -374,6 +383,33 @@ const FAMILIES: &[Family] = &[
             for direction in Direction::BOTH {
                 let a = &state.control.admission[direction.index()];
                 s.histogram(&[("direction", direction.label())], &CONTROL_EDGES_NS, &a.counts, a.sum_ns);
+            }
+        },
+    },
+    counter("l4sd_look_ahead_ticks_total", "Decisions of a policy that looks ahead.", |state, s| {
+        s.look_ahead(state, |counts| counts.ticks);
+    }),
+    counter(
+        "l4sd_look_ahead_verified_ticks_total",
+        "Those of them that the verifier had agreed to in advance.",
+        |state, s| s.look_ahead(state, |counts| counts.verified),
+    ),
+    counter(
+        "l4sd_look_ahead_voided_plans_total",
+        "Plans of the verifier that something unforeseen made void.",
+        |state, s| s.look_ahead(state, |counts| counts.voided),
+    ),
+    counter("l4sd_look_ahead_calls_total", "Calls of the verifier.", |state, s| {
+        s.look_ahead(state, |counts| counts.calls);
+    }),
+    Family {
+        name: "l4sd_look_ahead_call_duration_seconds",
+        help: "Time that a call of the verifier took.",
+        kind: MetricType::HISTOGRAM,
+        fill: |state, s| {
+            for direction in Direction::BOTH {
+                let (_, t) = &state.control.look_ahead[direction.index()];
+                s.histogram(&[("direction", direction.label())], &CONTROL_EDGES_NS, &t.counts, t.sum_ns);
             }
         },
     },

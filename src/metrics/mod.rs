@@ -180,6 +180,20 @@ struct Control {
     decision_age: [Option<Span>; 2],
     inference: [Times; 2],
     admission: [Times; 2],
+    look_ahead: [(LookAheadCounts, Times); 2],
+}
+
+/// What a policy that looks ahead has counted in one direction since the start.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct LookAheadCounts {
+    /// Ticks.
+    pub ticks: u64,
+    /// Those at which a verified action went out.
+    pub verified: u64,
+    /// Plans that something unforeseen made void.
+    pub voided: u64,
+    /// Calls of the verifier.
+    pub calls: u64,
 }
 
 /// A controller's times in one direction.
@@ -387,6 +401,16 @@ impl Metrics {
     /// Takes how long after their windows all decisions of a direction were admitted so far, in nanoseconds.
     pub fn update_admission(&self, direction: Direction, after: &hdrhistogram::Histogram<u64>) {
         self.lock().control.admission[direction.index()] = after.into();
+    }
+
+    /// Takes what looking ahead came to in a direction, and how long the verifier's calls took so far, in nanoseconds.
+    pub fn update_look_ahead(
+        &self,
+        direction: Direction,
+        counts: LookAheadCounts,
+        calls: &hdrhistogram::Histogram<u64>,
+    ) {
+        self.lock().control.look_ahead[direction.index()] = (counts, calls.into());
     }
 
     /// Says what runs the model, and which it is.

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::aqm::stats::{Backlog, DropCause, QueueStats};
+use crate::control::policy::lookahead::Counts;
 
 /// The form of the file that this version writes.
 pub const SCHEMA: u32 = 1;
@@ -246,6 +247,21 @@ pub struct LookAheadResult {
     pub voided_plans: Option<u64>,
     /// Calls of the verifier per second.
     pub target_calls_per_s: Option<f64>,
+}
+
+impl LookAheadResult {
+    /// What was counted in a run of so many seconds.
+    pub fn of(counts: &Counts, seconds: f64) -> Self {
+        let [diverged_share, verified_diverged_share] = counts.diverged_shares();
+        Self {
+            verified_share: counts.verified_share(),
+            accepted_share: counts.accepted_share(),
+            diverged_share,
+            verified_diverged_share,
+            voided_plans: Some(counts.voided),
+            target_calls_per_s: (seconds > 0.0).then(|| counts.calls as f64 / seconds),
+        }
+    }
 }
 
 /// Percentiles of a time in microseconds.

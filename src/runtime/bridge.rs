@@ -98,7 +98,7 @@ pub fn loop_options(config: &Config, warmup: Span, duration: Option<Span>, throt
     LoopOptions {
         warmup,
         duration,
-        window: config.aqm.t_update,
+        window: config.window(),
         spin: SPIN,
         busy_poll: config.runtime.busy_poll,
         nap: (fifo && throttled).then_some(FIFO_NAP),

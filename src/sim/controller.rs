@@ -11,7 +11,6 @@ use crate::config::Policy as PolicyName;
 use crate::control::Decision;
 use crate::control::guard::{Guard, GuardCounters, GuardParams, State};
 use crate::control::policy::Policy;
-use crate::control::policy::lookahead::Counts;
 use crate::control::policy::replay::Replay;
 use crate::control::policy::rules::{Ruled, Rules};
 use crate::egress::Egress;
@@ -117,21 +116,8 @@ impl Controller {
         result.controller.late = Some(counters.stale);
         result.controller.rejected = Some(counters.rejected);
         if let Some(counts) = self.policy.look_ahead() {
-            result.controller.look_ahead = look_ahead(&counts, result.duration_s);
+            result.controller.look_ahead = LookAheadResult::of(&counts, result.duration_s);
         }
-    }
-}
-
-/// The counts of a run of `seconds`.
-fn look_ahead(counts: &Counts, seconds: f64) -> LookAheadResult {
-    let share = |n: u64, of: u64| (of > 0).then(|| n as f64 / of as f64);
-    LookAheadResult {
-        verified_share: share(counts.verified, counts.ticks),
-        accepted_share: share(counts.accepted, counts.checked),
-        diverged_share: share(counts.diverged[0], counts.compared[0]),
-        verified_diverged_share: share(counts.diverged[1], counts.compared[1]),
-        voided_plans: Some(counts.voided),
-        target_calls_per_s: (seconds > 0.0).then(|| counts.calls as f64 / seconds),
     }
 }
 

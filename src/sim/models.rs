@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aqm::params::Knobs;
 use crate::config;
+use crate::control::guard::GuardParams;
 use crate::control::model::{ModelError, ModelFile, Session, shipped};
 use crate::control::policy::learned::Learned;
+use crate::control::policy::lookahead::modelled::Modelled;
 use crate::control::policy::lookahead::{Chooser, LookAhead, Said, Setup};
 use crate::control::policy::{Abstention, Policy};
 use crate::telemetry::TelemetryWindow;
@@ -71,11 +73,14 @@ impl Chooser for Borrowed {
 const COMPARED: u64 = 8;
 
 /// Two models, of which one looks ahead.
-pub(super) fn look_ahead(setup: &config::LookAhead) -> Result<LookAhead<Borrowed, Borrowed>, ModelError> {
+pub(super) fn look_ahead(
+    setup: &config::LookAhead,
+) -> Result<LookAhead<Borrowed, Modelled<Borrowed, Borrowed>>, ModelError> {
     let config::LookAhead { arm, call, tick, bin, .. } = *setup;
-    let how = Setup { arm, tick, call, bin: bin as f32, compared: COMPARED };
-    let (drafter, verifier) = (policy(&setup.draft, &[])?, policy(&setup.verify, &[])?);
-    Ok(LookAhead::new(drafter, verifier, how, &Schema::embedded()))
+    let guard = GuardParams::default();
+    let how = Setup { arm, tick, bin: bin as f32, compared: Some(COMPARED), guard, else_drafter: false };
+    let verifier = Modelled::new(policy(&setup.draft, &[])?, policy(&setup.verify, &[])?, call.modelled());
+    Ok(LookAhead::new(policy(&setup.draft, &[])?, verifier, how, &Schema::embedded()))
 }
 
 impl Drop for Borrowed {

@@ -19,7 +19,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::{logging, print, run};
 use crate::config::{Config, Listen, Policy, PortSpec, Sched, Settings};
 use crate::control::guard::{Guard, GuardCounters, State};
-use crate::control::link::{Stage, times};
+use crate::control::policy::lookahead::Counts as Totals;
+use crate::control::worker::{Stage, times};
 use crate::egress::Egress;
 use crate::port::mem::{MemConfig, MemPort};
 use crate::port::{PortPair, Side};
@@ -52,7 +53,7 @@ pub(super) struct ControllerArgs {
     /// Configuration file, for all but its ports
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Controller: model, model:FILE, dualpi2-rules or replay:FILE
+    /// Controller: model, model:FILE, dualpi2-rules, replay:FILE or lookahead:arm=... (docs/lookahead.md)
     #[arg(long, value_name = "POLICY")]
     policy: Option<Policy>,
     /// How long to measure each class
@@ -107,6 +108,39 @@ struct Row {
     counts: Counts,
     admission_us: Times,
     inference_us: Times,
+    /// `null` for a policy that does not look ahead.
+    look_ahead: Option<Ahead>,
+}
+
+/// What looking ahead came to, both directions together.
+#[derive(Debug, Serialize)]
+struct Ahead {
+    ticks: u64,
+    verified: u64,
+    checked: u64,
+    accepted: u64,
+    voided_plans: u64,
+    calls: u64,
+    call_us: Times,
+}
+
+impl Ahead {
+    fn of(monitors: &[Monitor]) -> Option<Self> {
+        let mut all: Option<(Totals, Histogram<u64>)> = None;
+        for (more, calls) in monitors.iter().filter_map(Monitor::look_ahead) {
+            let (sum, took) = all.get_or_insert_with(|| (Totals::default(), times()));
+            sum.ticks += more.ticks;
+            sum.verified += more.verified;
+            sum.checked += more.checked;
+            sum.accepted += more.accepted;
+            sum.voided += more.voided;
+            sum.calls += more.calls;
+            *took += calls;
+        }
+        let (Totals { ticks, verified, checked, accepted, voided, calls, .. }, took) = all?;
+        let (voided_plans, call_us) = (voided, Times::of(&took));
+        Some(Self { ticks, verified, checked, accepted, voided_plans, calls, call_us })
+    }
 }
 
 /// All that `--json` prints.
@@ -268,6 +302,7 @@ fn measure(args: &ControllerArgs, config: &Config) -> Result<Row, Failure> {
         },
         admission_us: Times::of(&tally.admission),
         inference_us: Times::of(&inference),
+        look_ahead: Ahead::of(&monitors),
     })
 }
 
@@ -356,6 +391,15 @@ fn text(report: &Report) -> String {
             c.fallback_windows,
             c.frames
         );
+        if let Some(a) = &row.look_ahead {
+            let [p50, p99] =
+                [a.call_us.p50, a.call_us.p99].map(|us| us.map_or("-".to_owned(), |us| format!("{us:.1}")));
+            let _ = writeln!(
+                out,
+                "{:<10} {} of {} ticks verified, {} of {} drafts accepted, {} plans void, {} calls of {p50} us (P99 {p99})",
+                row.sched, a.verified, a.ticks, a.accepted, a.checked, a.voided_plans, a.calls,
+            );
+        }
         if let Some(why) = &row.refused {
             let _ = writeln!(out, "{:<10} NOT in this class, which was not permitted: {why}", row.sched);
         }

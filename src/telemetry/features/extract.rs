@@ -1,5 +1,7 @@
 //! The feature vector of one link: windows in, numbers of the [`Schema`] out.
 
+use std::sync::Arc;
+
 use super::schema::{Schema, Signal};
 use super::signals::{self, Known, Reader, Readings};
 use super::trackers::{Average, Response, Sawtooth, Spacing, weight};
@@ -19,14 +21,14 @@ const RENO: f64 = 1.22;
 const SCALABLE: f64 = 2.0;
 
 /// Extracts the features of one link. A link that begins anew is noticed by its window 0, or by a time or counters that
-/// went back, and everything that was remembered is forgotten.
+/// went back, and everything that was remembered is forgotten. Clones share what they know of the schema.
 #[derive(Clone, Debug)]
 pub struct Extractor {
-    signals: Vec<(Signal, Reader)>,
-    horizons: Vec<f64>,
+    signals: Arc<[(Signal, Reader)]>,
+    horizons: Arc<[f64]>,
     step: Span,
     raw_windows: usize,
-    names: Vec<String>,
+    names: Arc<[String]>,
     state: State,
 }
 
@@ -69,14 +71,14 @@ impl Extractor {
             let reader = signals::find(&s.name).expect("a schema has no signal that is not measured");
             (s.clone(), reader)
         };
-        let signals: Vec<_> = schema.signals.iter().map(named).collect();
+        let signals: Arc<[_]> = schema.signals.iter().map(named).collect();
         let state = State::new(&signals, schema.raw_windows);
         Self {
             signals,
             horizons: schema.horizons.iter().map(|h| h.as_secs_f64()).collect(),
             step: schema.step,
             raw_windows: schema.raw_windows,
-            names: schema.names(),
+            names: schema.names().into(),
             state,
         }
     }

@@ -122,6 +122,11 @@ pub struct Forecast {
 }
 
 impl Forecast {
+    /// Length of a vector.
+    pub fn width(&self) -> usize {
+        self.sliding.width()
+    }
+
     /// Goes on by a tick, at whose end `in_force` is in force, and writes the vector.
     pub fn next(&mut self, in_force: &Knobs, out: &mut [f32]) {
         self.ahead += 1;

@@ -7,16 +7,21 @@
 //! miss nothing of a plan goes out, and none does after its end. What it does not: that the verifier would say the same of
 //! what was seen exactly; how often not is counted.
 //!
-//! Sans I/O: the verifier is asked when a call begins and its answer is kept back until the call's time is over, so that a
-//! simulation needs no thread. It must not make knobs of its own, and is subject to the guard as any policy.
+//! Where a verifier runs and when its answers come is behind [`Verifier`]: [`modelled`] for simulations, which is sans I/O, and
+//! [`threaded`] for a bridge. What is made of an answer is the same for both. It must not make knobs of its own, and is subject to
+//! the guard as any policy; a verifier that is late, silent or gone must not keep the drafter from deciding.
 
+pub mod call;
 pub mod forecast;
+pub mod modelled;
 pub mod plan;
+pub mod threaded;
 
 use std::fmt;
 
+use self::call::{Ahead, Answer, Checks, Question};
 use self::forecast::{Recent, Sliding};
-use self::plan::{Bins, Plan, Seen, Step, Verdict};
+use self::plan::{Bins, Plan, Seen, Verdict};
 use super::{Abstention, Policy};
 use crate::aqm::params::Knobs;
 use crate::control::Decision;
@@ -35,6 +40,29 @@ pub trait Chooser: Send {
     /// # Errors
     /// It wants none, and why.
     fn choose(&mut self, features: &[f32], last: &Knobs) -> Said;
+}
+
+/// Who checks, and when what it says is there. It has at most one call under way.
+pub trait Verifier: Send {
+    /// A link begins: whatever was asked is forgotten.
+    fn begin(&mut self);
+
+    /// When the answer to a question that is asked at `now` is expected.
+    fn ready(&self, now: Instant) -> Instant;
+
+    /// Begins a call and returns at once. False = nobody is there to answer.
+    fn ask(&mut self, now: Instant, question: Question) -> bool;
+
+    /// The answer to what was asked last, once, when it is there.
+    fn answer(&mut self, now: Instant) -> Option<Answer>;
+
+    /// What it has checked since the link began.
+    fn checks(&self) -> Checks;
+
+    /// What it says of this vector, without a call and at once; `None` outside of simulations, since no machine can do it.
+    fn at_once(&mut self, _features: &[f32], _last: &Knobs) -> Option<Said> {
+        None
+    }
 }
 
 /// Who decides.
@@ -73,21 +101,26 @@ pub struct Setup {
     pub arm: Arm,
     /// From tick to tick.
     pub tick: Span,
-    /// How long a call of the verifier takes, whatever it checks.
-    pub call: Span,
     /// Width of bins in the normalised units of the schema.
     pub bin: f32,
-    /// From one tick to the next at which what goes out is compared with what the verifier says of what was seen exactly.
-    pub compared: u64,
+    /// From one tick to the next at which what goes out is compared with what the verifier says at once of what was seen
+    /// exactly; `None` = it is not.
+    pub compared: Option<u64>,
+    /// The guard in front of the policy.
+    pub guard: GuardParams,
+    /// Where the verifier wants nothing the drafter decides; else nobody does, as with one model.
+    pub else_drafter: bool,
 }
 
 /// A call looks at least so many ticks ahead.
 const LEAST_AHEAD: u64 = 8;
+/// An answer is held no longer than this while the next one does not come: longer than any call of a verifier that works.
+const HELD: Span = Span::from_secs(2);
 
 impl Setup {
-    /// How many ticks a call looks ahead: as long again as it takes, so that the next one can be in time.
-    fn ahead(&self) -> u64 {
-        (2 * self.call.as_nanos().div_ceil(self.tick.as_nanos().max(1))).max(LEAST_AHEAD)
+    /// How many ticks a call that takes so long looks ahead: as long again, so that the next one can be in time.
+    fn ahead(&self, call: Span) -> u64 {
+        (2 * call.as_nanos().div_ceil(self.tick.as_nanos().max(1))).max(LEAST_AHEAD)
     }
 }
 
@@ -113,12 +146,35 @@ pub struct Counts {
     pub diverged: [u64; 2],
 }
 
-/// What a call of the verifier is about.
-enum Call {
-    /// An answer to what was seen when it began.
-    Answer(Said),
-    /// A plan.
-    Plan(Plan),
+impl Counts {
+    /// Ticks at which a verified action went out, of all.
+    pub fn verified_share(&self) -> Option<f64> {
+        share(self.verified, self.ticks)
+    }
+
+    /// Drafts that the verifier would have decided likewise, of those that it checked.
+    pub fn accepted_share(&self) -> Option<f64> {
+        share(self.accepted, self.checked)
+    }
+
+    /// Ticks at which something else went out than the verifier says of exactly what was seen, of those compared; of all and of
+    /// verified ones.
+    pub fn diverged_shares(&self) -> [Option<f64>; 2] {
+        [0, 1].map(|of| share(self.diverged[of], self.compared[of]))
+    }
+}
+
+fn share(n: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| n as f64 / of as f64)
+}
+
+/// A call under way.
+struct UnderWay {
+    asked: Instant,
+    /// When its answer is expected.
+    ready: Instant,
+    /// What was seen and said at each tick since.
+    since: Vec<(Instant, Seen, Said)>,
 }
 
 /// The policy of one direction.
@@ -130,7 +186,6 @@ pub struct LookAhead<D, V> {
     sliding: Sliding,
     recent: Recent,
     features: Vec<f32>,
-    drafted: Vec<f32>,
     /// What went out last, without its feed-forward.
     last: Knobs,
     in_force: Knobs,
@@ -138,8 +193,8 @@ pub struct LookAhead<D, V> {
     moved_at: Instant,
     previous: Instant,
     plan: Option<Plan>,
-    /// The call under way and when it is over.
-    call: Option<(Instant, Call)>,
+    call: Option<UnderWay>,
+    /// The verifier's answer that is held, without its feed-forward.
     held: Option<Said>,
     was_verified: bool,
     counts: Counts,
@@ -176,7 +231,7 @@ const fn without_factor(knobs: Knobs) -> Knobs {
     Knobs { feed_forward: 1.0, ..knobs }
 }
 
-impl<D: Chooser, V: Chooser> LookAhead<D, V> {
+impl<D: Chooser, V: Verifier> LookAhead<D, V> {
     /// A policy that has seen nothing.
     pub fn new(drafter: D, verifier: V, setup: Setup, schema: &Schema) -> Self {
         let sliding = Sliding::new(schema, setup.tick);
@@ -186,7 +241,6 @@ impl<D: Chooser, V: Chooser> LookAhead<D, V> {
             setup,
             bins: Bins::new(places(schema), setup.bin),
             features: vec![0.0; sliding.width()],
-            drafted: vec![0.0; sliding.width()],
             sliding,
             recent: Recent::new(setup.tick),
             last: Knobs::default(),
@@ -202,8 +256,9 @@ impl<D: Chooser, V: Chooser> LookAhead<D, V> {
     }
 
     /// What it came to since the link began.
-    pub const fn counts(&self) -> Counts {
-        self.counts
+    pub fn counts(&self) -> Counts {
+        let Checks { checked, accepted } = self.verifier.checks();
+        Counts { checked, accepted, ..self.counts }
     }
 
     fn begin(&mut self, first: &TelemetryWindow) {
@@ -211,43 +266,70 @@ impl<D: Chooser, V: Chooser> LookAhead<D, V> {
         (self.moved_at, self.previous) = (first.end - first.span, first.end - first.span);
         (self.plan, self.call, self.held) = (None, None, None);
         self.counts = Counts::default();
+        self.verifier.begin();
+    }
+
+    /// Begins a call.
+    fn ask(&mut self, now: Instant, question: Question) -> bool {
+        let ready = self.verifier.ready(now);
+        let begun = self.verifier.ask(now, question);
+        if begun {
+            self.counts.calls += 1;
+            self.call = Some(UnderWay { asked: now, ready, since: Vec::new() });
+        }
+        begun
     }
 
     /// The verifier at its own pace. Until its first answer the drafter decides.
     fn held(&mut self, now: Instant) -> Said {
-        if let Some((_, Call::Answer(said))) = self.call.take_if(|(ready, _)| *ready <= now) {
-            self.held = Some(said);
-        } else if let Some(said) = &mut self.held {
-            *said = said.map(without_factor);
+        let mut said = self.held;
+        if let Some(Answer::Now(answer)) = self.verifier.answer(now) {
+            self.call = None;
+            said = Some(answer).filter(|said| said.is_ok() || !self.setup.else_drafter);
+            self.held = said.map(|said| said.map(without_factor));
         }
-        if self.call.is_none() {
-            self.counts.calls += 1;
-            let from = self.held.and_then(Result::ok).unwrap_or(self.last);
-            let answer = self.verifier.choose(&self.features, &without_factor(from));
-            self.call = Some((now + self.setup.call, Call::Answer(answer)));
+        let waits = match &self.call {
+            Some(call) => now.since(call.asked) <= HELD,
+            None => {
+                let last = said.and_then(Result::ok).map_or(self.last, without_factor);
+                self.ask(now, Question::Now(self.features.clone(), last))
+            }
+        };
+        if !waits {
+            (said, self.held) = (None, None);
         }
-        self.held.unwrap_or_else(|| self.drafter.choose(&self.features, &self.last))
+        said.unwrap_or_else(|| self.drafter.choose(&self.features, &self.last))
     }
 
     fn speculative(&mut self, now: Instant) -> Said {
         let seen = self.bins.of(&self.features, &self.in_force);
         let verified = self.follow(now, &seen);
         let said = verified.unwrap_or_else(|| self.drafter.choose(&self.features, &self.last));
-        let soon = now + self.setup.call + self.setup.tick;
+        let soon = self.verifier.ready(now) + self.setup.tick;
         if self.call.is_none() && self.plan.as_ref().is_none_or(|plan| plan.ends() <= soon) {
             self.call_ahead(now, said);
         }
         self.was_verified = verified.is_some();
+        if let Some(plan) = &mut self.plan {
+            plan.went_out(now, said);
+        }
+        if let Some(call) = &mut self.call {
+            // A plan that comes later than that is over.
+            if call.since.len() as u64 <= self.setup.ahead(call.ready.since(call.asked)) {
+                call.since.push((now, seen, said));
+            }
+        }
         said
     }
 
-    /// Counts a tick. To compare costs a call of the verifier, for which only a simulation has the time.
+    /// Counts a tick.
     fn count(&mut self, said: Said) {
         let at_once = self.setup.arm == Arm::Instant;
         let verified = std::mem::take(&mut self.was_verified) || at_once;
         let counts = &mut self.counts;
-        if counts.ticks.is_multiple_of(self.setup.compared) {
-            let diverged = !at_once && self.verifier.choose(&self.features, &self.last) != said;
+        if self.setup.compared.is_some_and(|each| counts.ticks.is_multiple_of(each)) {
+            let exact = if at_once { None } else { self.verifier.at_once(&self.features, &self.last) };
+            let diverged = exact.is_some_and(|exact| exact != said);
             for (of, belongs) in [true, verified].into_iter().enumerate() {
                 counts.compared[of] += u64::from(belongs);
                 counts.diverged[of] += u64::from(belongs && diverged);
@@ -265,13 +347,19 @@ impl<D: Chooser, V: Chooser> LookAhead<D, V> {
             self.counts.voided += u64::from(verdict == Verdict::Void);
             self.plan = None;
         }
-        if let Some((ready, Call::Plan(plan))) = &mut self.call {
-            let (newer, over) = (plan.follow(now, seen), *ready <= now);
-            if over && let Some((_, Call::Plan(plan))) = self.call.take() {
-                if newer == Verdict::Void {
-                    self.counts.voided += 1;
-                } else {
-                    (self.plan, verdict) = (Some(plan), newer);
+        // What comes sooner than expected has nothing to say yet.
+        if self.call.as_ref().is_some_and(|call| call.ready <= now)
+            && let Some(answer) = self.verifier.answer(now)
+        {
+            let since = self.call.take().map_or_else(Vec::new, |call| call.since);
+            if let Answer::Plan(mut plan) = answer {
+                for (at, seen, said) in &since {
+                    plan.follow(*at, seen);
+                    plan.went_out(*at, *said);
+                }
+                match plan.follow(now, seen) {
+                    Verdict::Void => self.counts.voided += 1,
+                    newer => (self.plan, verdict) = (Some(plan), newer),
                 }
             }
         }
@@ -281,45 +369,32 @@ impl<D: Chooser, V: Chooser> LookAhead<D, V> {
         }
     }
 
-    /// Begins a call. `said` goes out at `now`; until the call is over what goes out is the plan's in force or the drafter's.
+    /// Begins a call that looks ahead of `now`, when `said` goes out.
     fn call_ahead(&mut self, now: Instant, said: Said) {
-        let Some(mut forecast) = self.recent.forecast(&self.sliding) else { return };
-        let ready = now + self.setup.call;
-        let mut guard = Guard::new(GuardParams::default(), without_factor(self.in_force), self.moved_at);
-        let decision = |knobs, window_end| Decision { based_on: 0, window_end, knobs };
+        let Some(forecast) = self.recent.forecast(&self.sliding) else { return };
+        let ready = self.verifier.ready(now);
+        let mut guard = Guard::new(self.setup.guard, without_factor(self.in_force), self.moved_at);
         // It is on its way to what went out before.
-        let _ = guard.step(Some(&decision(self.last, self.previous)), self.previous);
-        let (mut said, mut last, mut at) = (said, self.last, now);
-        let mut steps = Vec::new();
-        for _ in 0..self.setup.ahead() {
-            // In this order the real one is asked: at the close of the window, and when the decision comes.
-            let _ = guard.step(None, at);
-            let applied = guard.step(said.ok().map(|knobs| decision(knobs, at)).as_ref(), at);
-            let factor = applied.map_or(1.0, |knobs| knobs.feed_forward);
-            last = said.map_or(last, without_factor);
-            at += self.setup.tick;
-            let in_force = Knobs { feed_forward: factor, ..guard.in_force() };
-            forecast.next(&in_force, &mut self.drafted);
-            let expected = self.bins.of(&self.drafted, &in_force);
-            let agreed = self.plan.as_ref().and_then(|plan| plan.action_at(at)).filter(|_| at < ready);
-            let draft = agreed.unwrap_or_else(|| self.drafter.choose(&self.drafted, &last));
-            said = draft;
-            if at >= ready {
-                said = self.verifier.choose(&self.drafted, &last);
-                self.counts.checked += 1;
-                self.counts.accepted += u64::from(said == draft);
-            }
-            steps.push(Step { expected, said, verified: at >= ready });
-            if said != draft {
-                break;
-            }
-        }
-        self.counts.calls += 1;
-        self.call = Some((ready, Call::Plan(Plan::new(now, self.setup.tick, steps))));
+        let before = Decision { based_on: 0, window_end: self.previous, knobs: self.last };
+        let _ = guard.step(Some(&before), self.previous);
+        let ahead = Ahead {
+            forecast,
+            guard,
+            bins: self.bins.clone(),
+            now,
+            tick: self.setup.tick,
+            ticks: self.setup.ahead(ready.since(now)),
+            ready,
+            said,
+            last: self.last,
+            agreed: self.plan.clone(),
+            else_drafter: self.setup.else_drafter,
+        };
+        self.ask(now, Question::Ahead(Box::new(ahead)));
     }
 }
 
-impl<D: Chooser, V: Chooser> Policy for LookAhead<D, V> {
+impl<D: Chooser, V: Verifier> Policy for LookAhead<D, V> {
     fn decide(&mut self, window: &TelemetryWindow, in_force: &Knobs) -> Said {
         if window.id == 0 {
             self.begin(window);
@@ -336,19 +411,19 @@ impl<D: Chooser, V: Chooser> Policy for LookAhead<D, V> {
             Arm::Drafter => self.drafter.choose(&self.features, &self.last),
             Arm::Held => self.held(now),
             Arm::Speculative => self.speculative(now),
-            Arm::Instant => self.verifier.choose(&self.features, &self.last),
+            Arm::Instant => {
+                let wanted = self.verifier.at_once(&self.features, &self.last);
+                wanted.unwrap_or_else(|| self.drafter.choose(&self.features, &self.last))
+            }
         };
         self.count(said);
-        if let Some((_, Call::Plan(plan))) = &mut self.call {
-            plan.went_out(now, said);
-        }
         self.last = said.map_or(self.last, without_factor);
         self.previous = now;
         said
     }
 
     fn look_ahead(&self) -> Option<Counts> {
-        Some(self.counts)
+        Some(self.counts())
     }
 }
 
