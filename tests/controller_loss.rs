@@ -296,3 +296,38 @@ fn the_bench_of_a_controller_counts_what_was_admitted() {
         .unwrap();
     assert_eq!(refused.status.code(), Some(64), "{refused:?}");
 }
+
+/// The built-in model on both sides, on a link without a frame: whatever is checked is agreed to. In the account of a run,
+/// and in the bench's.
+#[test]
+fn looking_ahead_is_counted_in_reports() {
+    if let Err(e) = l4sd_onnxruntime::backend(&l4sd_onnxruntime::candidates(None)) {
+        return eprintln!("SKIPPED: looking_ahead_is_counted_in_reports: {e}");
+    }
+    let l4sd = |words: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_l4sd"))
+            .args(words.split(' '))
+            .env_remove("RUST_LOG")
+            .current_dir(tempfile::tempdir().unwrap().path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let report =
+        l4sd("bench controller --duration 2s --no-load --quiet --json --policy lookahead:tick=8ms:bin=100");
+    for row in report["rows"].as_array().unwrap() {
+        let n = |key: &str| row["look_ahead"][key].as_u64().unwrap();
+        assert!(row["windows"].as_u64().unwrap() >= 2 * 200, "8 ms each way: {row}");
+        assert!(n("calls") > 0 && n("accepted") > 0 && n("accepted") == n("checked"), "{row}");
+        assert!(n("verified") > 0 && n("verified") < n("ticks"), "{row}");
+        assert!(row["look_ahead"]["call_us"]["p50"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    let run = "run --left mem: --right mem: --rate 40Mbit --duration 2s --json --policy lookahead:arm=held";
+    for result in l4sd(run)["runs"].as_array().unwrap() {
+        let ahead = &result["controller"]["look_ahead"];
+        assert_eq!((ahead["verified_share"].as_f64(), ahead["voided_plans"].as_u64()), (Some(0.0), Some(0)));
+        assert!(ahead["target_calls_per_s"].as_f64().unwrap() > 1.0, "{ahead}");
+        assert!(ahead["diverged_share"].is_null(), "{ahead}");
+    }
+}

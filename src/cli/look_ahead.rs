@@ -42,6 +42,14 @@ impl Named {
         let session = Session::open(&self.file, &self.path, config.control.onnxruntime.as_deref())?;
         Ok(Learned::new(session, &Schema::embedded()))
     }
+
+    /// The same, and says so.
+    fn ready_as(&self, role: &str, config: &Config) -> Result<Learned, ModelError> {
+        let policy = self.ready(config)?;
+        let (model, session) = (self.path.display(), policy.session());
+        info!(%model, sha256 = %session.sha256(), backend = %session.backend(), "the {role} has answered its golden vectors");
+        Ok(policy)
+    }
 }
 
 /// Two models, read and judged but not yet running.
@@ -70,7 +78,7 @@ impl Pair {
             // Behind the drafter, should they share a core.
             prepare_thread(&of_thread, 2);
             let _ = scheduled.send(());
-            let made = this.drafter.ready(&of_thread).and_then(|d| Ok((d, this.verifier.ready(&of_thread)?)));
+            let made = this.that_check(&of_thread);
             made.inspect_err(|error| {
                 SAID.call_once(|| warn!("the verifier is not used, the drafter decides alone: {error}"));
             })
@@ -83,16 +91,18 @@ impl Pair {
         Ok(verifier)
     }
 
+    /// A drafter like the one that decides, and the verifier. Takes long.
+    fn that_check(&self, config: &Config) -> Result<(Learned, Learned), ModelError> {
+        Ok((self.drafter.ready(config)?, self.verifier.ready_as("verifier", config)?))
+    }
+
     /// The policy, with this verifier. Takes long.
     pub(super) fn ready(
         &self,
         config: &Config,
         verifier: Threaded,
     ) -> Result<LookAhead<Learned, Threaded>, ModelError> {
-        let drafter = self.drafter.ready(config)?;
-        for (role, Named { file, path }) in [("drafter", &self.drafter), ("verifier", &self.verifier)] {
-            info!(%role, model = %path.display(), sha256 = %file.sha256, backend = %drafter.session().backend(), "looks ahead");
-        }
+        let drafter = self.drafter.ready_as("drafter", config)?;
         let config::LookAhead { arm, tick, bin, .. } = self.setup;
         let guard = bridge::guard(config);
         let how = Setup { arm, tick, bin: bin as f32, compared: None, guard, else_drafter: true };
