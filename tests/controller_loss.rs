@@ -240,17 +240,18 @@ impl Chooser for Wants {
     }
 }
 
-/// Windows of 4 ms, a quarter of a second of verdicts, then none: the drafter is followed to the end, without a fallback.
+/// Windows of 4 ms, two thirds of a second of verdicts, then none: the drafter is followed to the end. Bins are so wide that only
+/// parameters in force make plans void, and those stand still after a quarter of a second.
 #[test]
 fn a_verifier_that_hangs_costs_no_decision_and_no_frame() {
     let config = config("lookahead:tick=4ms");
     let (gate, clock) = (Gate::default(), Monotonic::start());
-    let verifier = Wants(Some((64, Arc::clone(&gate))));
+    let verifier = Wants(Some((160, Arc::clone(&gate))));
     let verifier = Threaded::spawn(|| Some((Wants(None), verifier)), 0.0, move || clock.now()).unwrap();
     let worker = verifier.worker();
     let guard = bridge::guard(&config);
     let tick = config.window();
-    let setup = Setup { arm: Arm::Speculative, tick, bin: 0.5, compared: None, guard, else_drafter: true };
+    let setup = Setup { arm: Arm::Speculative, tick, bin: 100.0, compared: None, guard, else_drafter: true };
     let policy = LookAhead::new(Wants(None), verifier, setup, &Schema::embedded());
     let outcome = forwarded(&config, clock, policy, gate);
     assert_account(&outcome);
@@ -259,7 +260,7 @@ fn a_verifier_that_hangs_costs_no_decision_and_no_frame() {
     eprintln!("{} windows, {counts:?}, {} calls over", reports.len(), worker.took().len());
     // 325 windows of 4 ms, some of which end together with the next on a busy host.
     assert!(reports.len() > 200 && reports.iter().all(|r| r.window.span < Span::from_millis(300)));
-    assert!(counts.verified > 0 && counts.verified < counts.ticks / 2, "{counts:?}");
+    assert!(counts.verified > 0 && counts.verified < counts.ticks * 3 / 4, "{counts:?}");
     assert_eq!(worker.stage(), Stage::Deciding, "nobody can tell a long thought from none");
     let followed = reports.iter().filter(|r| r.control.unwrap().0 == State::Model).count();
     assert!(followed * 10 > reports.len() * 9, "{followed} of {}", reports.len());

@@ -84,7 +84,7 @@ impl Ahead {
     fn check(self, drafter: &mut impl Chooser, verifier: &mut impl Chooser) -> (Answer, Checks) {
         let Self { mut forecast, mut guard, bins, now, tick, ticks, ready, .. } = self;
         let Self { mut said, mut last, agreed, else_drafter, .. } = self;
-        let mut drafted = vec![0.0; forecast.width()];
+        let mut vector = vec![0.0; forecast.width()];
         let (mut at, mut steps, mut checks) = (now, Vec::new(), Checks::default());
         for _ in 0..ticks {
             // In this order the real one is asked: at the close of the window, and when the decision comes.
@@ -95,21 +95,21 @@ impl Ahead {
             last = said.map_or(last, without_factor);
             at += tick;
             let in_force = Knobs { feed_forward: factor, ..guard.in_force() };
-            forecast.next(&in_force, &mut drafted);
-            let expected = bins.of(&drafted, &in_force);
-            let verified = at >= ready;
-            let agreed = agreed.as_ref().and_then(|plan| plan.action_at(at)).filter(|_| !verified);
-            let draft = agreed.unwrap_or_else(|| drafter.choose(&drafted, &last));
+            forecast.next(&in_force, &mut vector);
+            let expected = bins.of(&vector, &in_force);
+            let judged = at >= ready;
+            let agreed = agreed.as_ref().and_then(|plan| plan.action_at(at)).filter(|_| !judged);
+            let draft = agreed.unwrap_or_else(|| drafter.choose(&vector, &last));
             said = draft;
-            if verified {
-                said = verifier.choose(&drafted, &last);
+            if judged {
+                said = verifier.choose(&vector, &last);
                 checks.checked += 1;
                 if said.is_err() && else_drafter {
                     break;
                 }
                 checks.accepted += u64::from(said == draft);
             }
-            steps.push(Step { expected, said, verified });
+            steps.push(Step { expected, said, verified: judged });
             if said != draft {
                 break;
             }

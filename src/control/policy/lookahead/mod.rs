@@ -288,12 +288,11 @@ impl<D: Chooser, V: Verifier> LookAhead<D, V> {
             said = Some(answer).filter(|said| said.is_ok() || !self.setup.else_drafter);
             self.held = said.map(|said| said.map(without_factor));
         }
-        let waits = match &self.call {
-            Some(call) => now.since(call.asked) <= HELD,
-            None => {
-                let last = said.and_then(Result::ok).map_or(self.last, without_factor);
-                self.ask(now, Question::Now(self.features.clone(), last))
-            }
+        let waits = if let Some(call) = &self.call {
+            now.since(call.asked) <= HELD
+        } else {
+            let last = said.and_then(Result::ok).map_or(self.last, without_factor);
+            self.ask(now, Question::Now(self.features.clone(), last))
         };
         if !waits {
             (said, self.held) = (None, None);
