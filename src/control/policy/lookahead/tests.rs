@@ -516,7 +516,7 @@ mod on_a_thread {
     }
 
     /// Calls of 10, 3, 3, ... ms: the first one is remembered for as long as there are not eight after it. One of an hour is
-    /// taken for one of 128 ms.
+    /// taken for one of 32 ms.
     #[test]
     fn a_call_is_expected_to_take_as_long_as_the_longest_of_the_last_eight() {
         let hand = Hand::default();
@@ -542,7 +542,7 @@ mod on_a_thread {
             assert_eq!(said(&mut threaded, now), Ok(target(5)));
         }
         assert_eq!(expected, [0, 10, 10, 10, 10, 10, 10, 10, 10, 3]);
-        assert_eq!(threaded.ready(Instant::ZERO), Instant::from_millis(128));
+        assert_eq!(threaded.ready(Instant::ZERO), Instant::from_millis(32));
         assert_eq!(threaded.worker().took().len(), 10);
     }
 

@@ -16,8 +16,9 @@ use crate::time::{Instant, Span};
 
 /// How many calls are remembered.
 const REMEMBERED: usize = 8;
-/// No call is expected to take longer: a forecast twice as far ahead, of rates and levels that stay, is worth little.
-const LONGEST: Span = Span::from_millis(128);
+/// No call is expected to take longer: a forecast is of what was over 64 ms, and twice this time ahead is as far again. Without a
+/// bound a call that was late would look further ahead next time, and be later still.
+const LONGEST: Span = Span::from_millis(32);
 
 /// A question on its way.
 struct Call {
