@@ -32,14 +32,19 @@ pub enum SimulateError {
     Account(String),
 }
 
-/// Runs `scenario`, which is that of `cell`.
+/// Run `seed` of `scenario`, which is that of `cell`.
 pub fn simulate(
     cell: &CellInfo,
     scenario: &Scenario,
     policy: &Policy,
     seed: u64,
 ) -> Result<CellRecord, SimulateError> {
-    record(cell, policy.label(), seed, sim::run::run_detailed(scenario, policy, seed, &mut ())?)
+    record(
+        cell,
+        policy.label(),
+        seed,
+        sim::run::run_detailed(scenario, policy, cell.seed_of_run(seed), &mut ())?,
+    )
 }
 
 /// The same under a policy that the caller brings and that results call `name`.
@@ -50,7 +55,7 @@ pub fn simulate_guarded(
     seed: u64,
     sink: &mut impl WindowSink,
 ) -> Result<CellRecord, SimulateError> {
-    let (mut run, _) = sim::run::run_guarded(scenario, policy, seed, sink);
+    let (mut run, _) = sim::run::run_guarded(scenario, policy, cell.seed_of_run(seed), sink);
     name.clone_into(&mut run.report.result.policy);
     record(cell, name.to_owned(), seed, run)
 }

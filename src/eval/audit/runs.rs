@@ -173,8 +173,8 @@ pub fn make(
     let (names, masks): (Vec<_>, Vec<_>) = groups(&schema).into_iter().unzip();
     let maker = Maker { subject, action: &schema.action };
     let n = seeds as usize;
-    let seed = |i: usize| (i % n) as u64 + 1;
-    let first: Vec<_> = parallel::map(cells.len() * n, jobs, |i| maker.own(&cells[i / n].1, seed(i)))
+    let seed = |cell: usize, i: usize| cells[cell].0.seed_of_run((i % n) as u64 + 1);
+    let first: Vec<_> = parallel::map(cells.len() * n, jobs, |i| maker.own(&cells[i / n].1, seed(i / n, i)))
         .into_iter()
         .collect::<Result<_, _>>()?;
     let global = maker.mean(first.iter().map(|(_, made, _)| &made.trace));
@@ -199,7 +199,7 @@ pub fn make(
             Variant::GlobalFreeze => Box::new(Frozen(global)),
             Variant::LinkFreeze => Box::new(Frozen(by_link[c])),
             Variant::Shuffled => {
-                Box::new(Replayed::new(Arc::new(shuffled(&first[c * n + s].2, SHUFFLE_BLOCK, seed(i)))))
+                Box::new(Replayed::new(Arc::new(shuffled(&first[c * n + s].2, SHUFFLE_BLOCK, seed(c, i)))))
             }
             Variant::Swapped => {
                 let other = (c + cells.len() / 2) % cells.len();
@@ -211,7 +211,7 @@ pub fn make(
                 Box::new(Delayed::new(subject.policy(&[])?, by))
             }
         };
-        let made = maker.made(scenario, policy, seed(i))?;
+        let made = maker.made(scenario, policy, seed(c, i))?;
         let late = matches!(variants[v], Variant::Late(_));
         let trace = if late { made.trace } else { Trace::default() };
         Ok((Figures::of(&made.result, traffic[c], false), trace))
@@ -223,7 +223,8 @@ pub fn make(
         let [_, gain, ramp, none] = schema.action.default_bins();
         let bins = [i / n % targets, gain, ramp, none];
         let knobs = schema.action.knobs_of(bins).unwrap_or_default();
-        maker.made(&cells[with_phases[i / n / targets]].1, Box::new(Frozen(knobs)), seed(i)).map(|m| m.result)
+        let c = with_phases[i / n / targets];
+        maker.made(&cells[c].1, Box::new(Frozen(knobs)), seed(c, i)).map(|m| m.result)
     });
     let held: Vec<RunResult> = held.into_iter().collect::<Result<_, _>>()?;
     let mut first = first.into_iter();

@@ -86,14 +86,15 @@ impl Search<'_> {
                 return Err(Stop::Time);
             }
             let scenario = self.scenario(length);
+            let of_run = self.link.info.seed_of_run(seed);
             let report = match (setting, self.rule) {
                 (Some(setting), Some(rule)) => {
                     let held = Held::new(self.knobs.values(setting), rule.clone(), &Schema::embedded());
-                    run_guarded(scenario, Box::new(held), seed, &mut ()).0.report
+                    run_guarded(scenario, Box::new(held), of_run, &mut ()).0.report
                 }
                 (setting, _) => {
                     let policy = setting.map_or(Policy::DualPi2, |s| self.knobs.policy(s));
-                    sim::run(scenario, &policy, seed).map_err(|e| Stop::Failed(e.into()))?
+                    sim::run(scenario, &policy, of_run).map_err(|e| Stop::Failed(e.into()))?
                 }
             };
             if let Some(error) = report.conservation_error {
