@@ -31,7 +31,7 @@ pub(super) struct Target {
     #[arg(long, value_name = "RATE")]
     rate_right_to_left: Option<BitRate>,
     /// Discipline or controller: dualpi2, dualpi2:target=5ms:..., dualpi2-linux, dualpi2-tuned, dualpi2-ff, dualpi2-rules,
-    /// dualpi2-rules:FILE, pi2, codel, taildrop, model, model:FILE or replay:FILE [default: model]
+    /// dualpi2-rules:FILE, pi2, codel, taildrop, model, model:FILE, lookahead:arm=... or replay:FILE [default: model]
     #[arg(long, value_name = "POLICY")]
     policy: Option<Policy>,
     /// Let the controller decide and log, but not act
