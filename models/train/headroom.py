@@ -3,7 +3,7 @@
 
     models/train/headroom.py DIR [--split dev] [--gate G0|G1]
 
-Without --gate it prints a table; with it, the lines of that gate, PASS or FAIL, and its exit code is 1 if one fails.
+G0 needs no oracle: --out of any `l4sd eval` has it, and more seeds (--seeds 12) make it a finer one. Without --gate it prints a table; with it, the lines of that gate, PASS or FAIL, and its exit code is 1 if one fails.
 """
 
 import argparse
