@@ -20,6 +20,8 @@ pub struct EvalRun {
     pub cell: String,
     /// Mix of its flows.
     pub mix: String,
+    /// Which of `seeds` or `other_seeds` it is; `seed` is what was made of it for this link, and what `l4sd sim --seed` takes.
+    pub of_seed: u64,
     /// The result object.
     #[serde(flatten)]
     pub run: RunResult,
@@ -53,6 +55,7 @@ impl EvalFile {
             grid: r.cell.grid.clone(),
             cell: r.cell.name.clone(),
             mix: r.cell.mix.clone(),
+            of_seed: r.seed,
             run: r.run.clone(),
         };
         Self {

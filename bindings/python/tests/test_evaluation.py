@@ -72,7 +72,7 @@ def test_the_default_is_dualpi2_and_is_asked_every_128_ms() -> None:
     assert len(policy.links) == 6 and [seed for _, _, seed in policy.links] == [1, 2] * 3
     # Everything but the policy's book-keeping is as without it.
     runs = [{k: v for k, v in run.items() if k not in ("fallback_share", "controller")} for run in rows(results, "idle", "runs")]
-    same = [run for run in rows(results, "dualpi2", "runs") if run["seed"] <= 2]
+    same = [run for run in rows(results, "dualpi2", "runs") if run["of_seed"] <= 2]
     assert runs == [{k: v for k, v in run.items() if k not in ("fallback_share", "controller")} for run in same]
 
 
