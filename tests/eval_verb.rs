@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -104,6 +105,19 @@ fn the_same_bytes_whatever_the_jobs_and_whether_it_was_resumed() {
     }
 }
 
+/// By grid and cell, what `cells.csv` says of the baseline.
+fn baselines(dir: &Path) -> BTreeMap<String, Vec<f64>> {
+    let text = std::fs::read_to_string(dir.join("cells.csv")).unwrap();
+    let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = rows.next().unwrap();
+    let row = |row: Vec<&str>| {
+        let of_baseline = head.iter().zip(&row).filter(|(name, _)| name.ends_with("_baseline"));
+        let numbers = of_baseline.filter_map(|(_, field)| field.parse().ok()).collect();
+        (row[..2].join("/"), numbers)
+    };
+    rows.map(row).collect()
+}
+
 /// The oracle of a link depends on the link alone: not on jobs, nor on whether time was up in between.
 #[test]
 fn the_oracle_is_the_same_whatever_the_jobs_and_whether_it_was_resumed() {
@@ -144,6 +158,16 @@ fn the_oracle_is_the_same_whatever_the_jobs_and_whether_it_was_resumed() {
     assert!(tried.len() > 20 && tried.iter().all(|t| t["s"].is_number()));
     for oracle in record["record"]["oracles"].as_array().unwrap() {
         assert_eq!(oracle["runs"].as_array().unwrap().len(), 3);
+    }
+    // Its choices are judged against the runs of DualPI2 that `l4sd eval` makes, seed for seed; its figures went through six digits.
+    let c = dir.path().join("c");
+    let args = ["eval", "lowrate", "--smoke", "--split", "train", "--policy", "codel", "--out"];
+    assert!(l4sd(&[&args[..], &[c.to_str().unwrap()]].concat()).status.success());
+    let (of_oracle, of_eval) = (baselines(&a), baselines(&c));
+    assert_eq!(of_oracle.len(), 3);
+    assert!(of_oracle.keys().eq(of_eval.keys()));
+    for (one, other) in of_oracle.values().flatten().zip(of_eval.values().flatten()) {
+        assert!((one - other).abs() < 1e-5, "{of_oracle:?} {of_eval:?}");
     }
     let refused = l4sd(&["eval", "smoke", "--oracle", "--policy", "codel"]);
     assert_eq!(refused.status.code(), Some(64));

@@ -48,6 +48,12 @@ def test_the_score_is_the_expected_gain(kind: str) -> None:
     assert torch.equal(feasible, logit)
 
 
+def test_large_is_four_layers_of_128() -> None:
+    body = lambda kind: networks.Student(kind, NAMES, np.zeros(WIDTH), np.ones(WIDTH), values.CANDIDATES).body  # noqa: E731
+    shape = lambda net: (len(net.blocks), net.blocks[0].qkv.in_features)  # noqa: E731
+    assert shape(body("large")) == (4, 128) and shape(body("transformer")) == (2, 64)
+
+
 def test_attention_looks_back_only() -> None:
     torch.manual_seed(1)
     net = networks.Transformer(3, 2, 5, d=8, layers=1, heads=2).eval()

@@ -89,6 +89,50 @@ pub fn audit(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aqm::params::Knobs;
+    use crate::control::policy::Abstention;
+    use crate::report::RunResult;
+    use crate::telemetry::TelemetryWindow;
+
+    /// RFC 9332's constants, whatever is seen.
+    struct Constant;
+
+    impl Policy for Constant {
+        fn decide(&mut self, _: &TelemetryWindow, _: &Knobs) -> Result<Knobs, Abstention> {
+            Ok(Knobs::default())
+        }
+    }
+
+    impl Subject for Constant {
+        fn policy(&self, _: &[usize]) -> Result<Box<dyn Policy>, SimError> {
+            Ok(Box::new(Self))
+        }
+    }
+
+    /// All runs of a link have its own seeds: under one policy, its variants that want the same have the same figures.
+    #[test]
+    fn runs_have_the_seeds_of_their_link() {
+        let text = "name = \"x\"\nduration = \"2s\"\nwarmup = \"1s\"\n[spread]\nrate = 0.1\n[link]\nrate = \"10Mbit\"\n\
+                    [[flow]]\ncc = \"reno\"\nrtt = \"20ms\"\n\
+                    [[phase]]\nname = \"a\"\nat = \"0ms\"\n[[phase]]\nname = \"b\"\nat = \"1s\"\n";
+        let scenario = Scenario::parse(text, "x").unwrap();
+        let cell = |name: &str| CellInfo { grid: "g".into(), name: name.into(), ..CellInfo::default() };
+        let cells = ["a", "b"].map(|name| (cell(name), scenario.clone()));
+        let runs = runs::make(&cells, &Constant, 2, 1).unwrap();
+        for (link, (info, _)) in runs.links.iter().zip(&cells) {
+            let expected = [Some(info.seed_of_run(1)), Some(info.seed_of_run(2))];
+            let of = |runs: &[RunResult]| runs.iter().map(|r| r.seed).collect::<Vec<_>>();
+            assert_eq!(of(&link.baseline), expected);
+            assert_eq!(link.own.iter().map(|m| m.result.seed).collect::<Vec<_>>(), expected);
+            assert_eq!(link.targets.len(), 12);
+            assert!(link.targets.iter().all(|target| of(target) == expected));
+            for variant in &link.variants {
+                let seen = variant.iter().map(|(figures, _)| figures.utilization);
+                assert!(seen.eq(link.own.iter().map(|m| m.result.link.utilization)));
+            }
+        }
+        assert_ne!(runs.links[0].baseline[0].link, runs.links[1].baseline[0].link);
+    }
 
     #[test]
     fn thinning_keeps_every_grid_and_spreads() {
