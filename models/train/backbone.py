@@ -48,6 +48,26 @@ def _llama(width, layers, heads, groups, inner, vocabulary):
     return LlamaModel(LlamaConfig(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=groups, intermediate_size=inner, vocab_size=vocabulary, max_position_embeddings=2048, rope_theta=100000.0))
 
 
+class Cache:
+    """Keys and values of the places of one sequence that were read, layer by layer; transformers' attention calls `update`."""
+
+    def __init__(self, layers):
+        self.kept = [None] * layers
+
+    def update(self, keys, values, layer, *_, **__):
+        if self.kept[layer] is not None:
+            keys, values = (torch.cat(both, 2) for both in zip(self.kept[layer], (keys, values), strict=True))
+        self.kept[layer] = keys, values
+        return keys, values
+
+    def __len__(self):
+        return 0 if self.kept[0] is None else self.kept[0][0].shape[2]
+
+    def cut(self, length):
+        """Forgets all but the first `length` places."""
+        self.kept = [tuple(x[:, :, :length] for x in both) for both in self.kept]
+
+
 class Backbone(nn.Module):
     """Embeddings of text, and hidden states of a sequence of embeddings. `width` is that of both; `scale` the embeddings' size."""
 
@@ -121,4 +141,15 @@ class Backbone(nn.Module):
         # The model's own forward makes a mask when it is recorded, and only then; without one attention is causal.
         for layer in model.layers:
             embeddings = layer(embeddings, attention_mask=None, position_ids=places, position_embeddings=turns, use_cache=False)
+        return model.norm(embeddings)
+
+    def extend(self, embeddings, places, sees, cache):
+        """Hidden states (1, new, width) of more places of one sequence. `places` (new,) are their positions, of which several may be alike;
+        `sees` (new, len(cache) + new) says which of those in `cache` and of these each looks at. `cache` has these too afterwards."""
+        model = self.inside
+        turns = model.rotary_emb(embeddings, position_ids=places[None])
+        mask = torch.zeros(sees.shape, dtype=embeddings.dtype, device=embeddings.device).masked_fill(~sees, float("-inf"))[None, None]
+        for layer in model.layers:
+            # The cache has its fourth place in all versions, and not one name.
+            embeddings = layer(embeddings, mask, places[None], cache, True, turns)
         return model.norm(embeddings)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speculative sampling of a large policy in the simulator, without loss: what is executed has the large policy's distribution.
 
-    speculate.py STUDENT.onnx TARGET.onnx [--links N] [--envs N] [--steps S] [--k K] [--temperature T] [--target-ms MS]
+    speculate.py STUDENT.onnx TARGET.onnx|TEACHER.safetensors [--links N] [--envs N] [--steps S] [--k K] [--temperature T] [--target-ms MS]
 
 The draft policy (q) takes K steps, and sees what the simulator really answers. The target policy (p) judges all of them in one call.
 Each action is kept with probability min(1, p/q). At the first that is not, the simulator goes back to that step and an action from
@@ -286,6 +286,24 @@ class Model:
         return policy(score, feasible, self.threshold, self.tau)
 
 
+def target_of(args):
+    """The policy that is sampled."""
+    if args.target.suffix != ".safetensors":
+        return Model(args.target, args.temperature, args.target_ms / 1e3)
+    import context
+    import teacher
+    import teacher_target
+    import torch
+
+    if args.target_ms:
+        sys.exit("--target-ms is for a model file: a teacher takes the time that it takes")
+    if args.steps > teacher_target.MOST_STEPS:
+        sys.exit(f"--steps {args.steps}: a teacher remembers {teacher_target.MOST_STEPS} steps of an episode")
+    torch.set_num_threads(args.threads)
+    net, saved = teacher.load(args.target, args.device, args.weights)
+    return teacher_target.TeacherTarget(net.settled(), "" if saved["text"] == "none" else context.neutral(), args.device, tau=args.temperature)
+
+
 def interval(x, rng):
     """Mean of one number per link and its 95 % bootstrap interval over links."""
     means = x[rng.integers(len(x), size=(DRAWS, len(x)))].mean(1)
@@ -295,7 +313,9 @@ def interval(x, rng):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("student", type=Path, help="model file that drafts")
-    parser.add_argument("target", type=Path, help="model file that is sampled")
+    parser.add_argument("target", type=Path, help="what is sampled: a model file, or a teacher of teacher.py")
+    parser.add_argument("--weights", type=Path, help="of a teacher: folder of the base weights; that of the installed package")
+    parser.add_argument("--device", default="cpu", help="of a teacher")
     parser.add_argument("--links", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=2, help="episodes of each link, with other seeds")
     parser.add_argument("--envs", type=int, default=16, help="episodes that run at a time, and share a call of the target")
@@ -321,7 +341,7 @@ def main():
     envs = min(args.envs, episodes)
     links = Links(envs, scenarios, args.steps, args.seed, args.threads)
     own = args.temperature if args.draft_temperature is None else args.draft_temperature
-    draft, target = Model(args.student, own), Model(args.target, args.temperature, args.target_ms / 1e3)
+    draft, target = Model(args.student, own), target_of(args)
 
     print(f"{args.links} links of train, {args.repeats} episodes of {args.steps} steps of 128 ms on each, {envs} at a time; temperature {args.temperature:g}, of the draft {own:g}")
     print(f"draft {args.student}, target {args.target}; {args.target_ms:g} ms waited in each call of the target")

@@ -59,12 +59,15 @@ class Teacher(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.answer = networks.Heads(width, values.CANDIDATES, 128, dropout)
 
+    def tokens(self, features, gap):
+        """A token (..., width) of each state and the seconds since the one before."""
+        x = torch.clamp((features.float() - self.mean) * self.scale, -networks.CLIP, networks.CLIP)
+        return self.encoder(torch.cat([x, torch.log1p(gap.clamp(min=0))[..., None]], -1)) * self.backbone.scale
+
     def hidden(self, text, words, features, time):
         """`text` (n, longest) token numbers, of which the first `words` (n,) count, `features` (n, steps, width), `time` (n, steps). States
         follow the last word at once, so that nothing needs a mask; what is behind the last state is not read."""
-        x = torch.clamp((features.float() - self.mean) * self.scale, -networks.CLIP, networks.CLIP)
-        gap = torch.diff(time, dim=1, prepend=time[:, :1]).clamp(min=0)
-        states = self.encoder(torch.cat([x, torch.log1p(gap)[..., None]], -1)) * self.backbone.scale
+        states = self.tokens(features, torch.diff(time, dim=1, prepend=time[:, :1]))
         both = torch.cat([self.backbone.embed(text).to(states.dtype), states], 1)
         (n, longest), steps = text.shape, features.shape[1]
         place = torch.arange(longest + steps, device=text.device).expand(n, -1)

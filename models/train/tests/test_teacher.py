@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import context  # noqa: E402
 import distill  # noqa: E402
 import histories  # noqa: E402
+import speculate  # noqa: E402
 import teacher  # noqa: E402
+import teacher_target  # noqa: E402
 import trees  # noqa: E402
 import values  # noqa: E402
 from l4sd_gym import FEATURES  # noqa: E402
@@ -89,6 +91,58 @@ def test_memory_answers_as_the_sequence_does(net: teacher.Teacher) -> None:
     # 40 steps from 0 s on, 25 from 1.92 s on; .72 s are 6 steps of .128 s.
     assert [len(memory.past(k)) for k in kept] == [len(kept[0]), len(kept[1])] == [7, 5]
     assert score.shape == (2, len(values.CANDIDATES))
+
+
+def test_a_target_answers_as_memory_does_whatever_was_drafted_and_taken_back(net: teacher.Teacher) -> None:
+    """Steps of two episodes asked in blocks, of which a part is taken back and seen anew; Memory is asked step by step."""
+    text, steps = "keep delay low", 40
+    read, rng = teacher_target.TeacherTarget(net, text, "cpu"), np.random.default_rng(3)
+    seen = rng.normal(size=(2, steps, WIDTH)).astype(np.float16).astype(np.float32)
+    memory = teacher.Memory(net, text, "cpu")
+    wanted = np.stack([np.stack(memory.answers(seen[:, t], np.arange(2), np.full(2, speculate.STEP_S * t))) for t in range(steps)])
+    for blocks in ([1] * steps, [9, 4, 1, 7, 12, 6, 1], [6] * 6 + [4]):
+        begin = np.array([0, 0])
+        for block in blocks:
+            drafted = seen.copy()
+            # What a draft saw behind the first step of a block is not what is executed.
+            drafted[:, begin[0] + 1 :] += 1
+            at = np.repeat([0, 1], block), np.concatenate([np.arange(b, b + block) for b in begin])
+            read(speculate.Asked(drafted, np.zeros((2, steps), int), *at))
+            got = [read.answers(seen[e], e, np.arange(b, b + block)) for e, b in enumerate(begin)]
+            for e, b in enumerate(begin):
+                assert np.abs(got[e] - wanted[b : b + block, :, e].transpose(1, 0, 2)).max() < 1e-5, (blocks, b)
+            begin += block
+        assert begin[0] == steps
+    with pytest.raises(ValueError, match="step 282 of an episode, of 282 that the teacher remembers"):
+        read(speculate.Asked(seen, seen, np.array([0]), np.array([282])))
+
+
+def test_a_target_reads_a_history_once(net: teacher.Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, widths = teacher_target.TeacherTarget(net, "keep delay low", "cpu"), []
+    extend = net.backbone.extend
+    monkeypatch.setattr(net.backbone, "extend", lambda x, *more: widths.append(x.shape[1]) or extend(x, *more))
+    seen = np.zeros((1, 40, WIDTH), np.float32)
+    for block in (np.arange(0, 5), np.arange(5, 14), np.arange(14, 15)):
+        read(speculate.Asked(seen, np.zeros((1, 40), int), np.zeros(len(block), int), block))
+    # The text and five steps; nine of which 6 and 12 will be kept and are not sure yet; these two and step 14.
+    assert widths == [read.words + 5, 9, 3] and read.passes == 3
+
+
+def test_what_is_executed_of_drafts_has_the_teachers_probabilities(net: teacher.Teacher) -> None:
+    """Two links of the simulator, drafts of a policy that knows nothing: of the steps that were executed the probabilities are those that
+    Memory gives when it sees these steps and no others."""
+    import l4sd_gym
+
+    steps, tau = 24, 0.3
+    links = speculate.Links(2, l4sd_gym.grid_scenarios("steps", "train")[:2], steps, seed=1)
+    target = teacher_target.TeacherTarget(net, "keep delay low", "cpu", threshold=0.3, tau=tau)
+    blind = lambda asked: np.full((len(asked.time), len(values.CANDIDATES)), 1 / len(values.CANDIDATES))  # noqa: E731
+    done = speculate.rollout(links, blind, target, 4, np.random.default_rng(5), steps)
+    assert 0 < done.counts.accepted < done.counts.drafted and done.counts.calls < steps
+    memory = teacher.Memory(net, "keep delay low", "cpu")
+    for t in range(steps):
+        score, logit = memory.answers(done.observations[:, t], np.arange(2), np.full(2, speculate.STEP_S * t))
+        assert np.abs(speculate.policy(score, logit, 0.3, tau) - done.probabilities[:, t]).max() < 1e-4
 
 
 def test_memory_forgets_the_oldest(net: teacher.Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
