@@ -68,13 +68,14 @@ def verdicts(gate, folders, before=None, after=None):
 
 
 def gates_of(out, names, oracle=None):
-    """{name: lines of the gates} of what was judged: of model files G2 and G4, if there is an oracle of dev; of teachers G6 and G7."""
+    """{name: lines of the gates} of what was judged: of model files G2 and G4, if there is an oracle of dev; of teachers G6 and G7, beside a student and beside the mean of several."""
     told = {}
     for name in names:
         at = lambda kind, name=name: out / "judge" / f"{name.removesuffix('-teacher')}{kind}"  # noqa: E731
         if name.endswith("-teacher"):
             results = out / "judge-teacher" / name.removesuffix("-teacher") / "results-teacher.json.gz"
             told[name] = verdicts("G6", [results, at("-alone")]) + verdicts("G7", [results, at("-distilled")], at("-distilled"), at("-rl"))
+            told[name] += verdicts("G6", [results, out / "judge" / "alone-ensemble"]) + verdicts("G7", [results, at("-ensemble")])
         elif oracle:
             told[name] = verdicts("G2", [oracle, at("")]) + verdicts("G4", [at("")])
     return told

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """The canonical run of training, stage by stage, from nothing to a model file and its figures: run.py OUT [--tiny] [--stage NAME]...
 
-    oracle -> histories -> fewshot, ablate, members -> ensemble, teacher -> judge-teacher -> distill -> rl -> export -> judge -> card
+    oracle -> histories -> fewshot, ablate, teacher -> judge-teacher, members -> ensemble, distill -> rl -> export -> judge -> card
 
 Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line in OUT/run.jsonl: command, seconds, host, and the SHA-256 of
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
-A teacher's student is `distilled`, then `rl`; `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
+A teacher has --members students, of whose mean is made what ships, `ensemble`; `alone-ensemble` is the same without a teacher. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
 a part of the ablation's runs, each on a GPU of its own. With --ranks a teacher is trained by several processes of torchrun, on as many of
 the GPUs; nothing else is, and nothing over several hosts. With --ray the episodes of histories go to the machines of a Ray cluster.
 """
@@ -33,9 +33,9 @@ import parent
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-STAGES = ("oracle", "histories", "fewshot", "ablate", "members", "ensemble", "teacher", "judge-teacher", "distill", "rl", "export", "judge", "card")
+STAGES = ("oracle", "histories", "fewshot", "ablate", "teacher", "judge-teacher", "members", "ensemble", "distill", "rl", "export", "judge", "card")
 # Stages of which --gpus jobs run at a time.
-ON_GPU = ("members", "ensemble", "ablate", "teacher", "judge-teacher", "distill", "rl")
+ON_GPU = ("ablate", "teacher", "judge-teacher", "members", "ensemble", "distill", "rl")
 # Options that say where a job runs, not what it does.
 PLACE, PLACE_FLAGS = ("--threads", "--jobs"), ("--ray",)
 SHIPPED = ROOT / "models" / "student.onnx"
@@ -43,7 +43,7 @@ WEIGHTS = "safetensors"
 TAIL = 20
 # torchrun gives its processes 30 s to end, and they are of its group no more.
 GRACE_S = 40
-# Seeds of an ensemble's members begin here, far from those of --seeds.
+# Seeds of an ensemble's members begin here, far from those of --seeds, and alike for all teachers.
 MEMBERS_SEED = 101
 # Far from those of training, from which teachers and students draw the seeds of their own episodes.
 HISTORIES_SEED = 91
@@ -156,16 +156,21 @@ def plan(args):
         name = f"part-{part + 1}"
         add("ablate", name, [*python, script("ablate.py"), oracle, out / "ablate" / name / "runs.jsonl", "--histories", *seen, *size.ablate, "--part", f"{part}/{args.gpus}", *weights, *threads, *device], [links, *seen], ["runs.jsonl"], keep=True)
     shown = [("shipped", model)]
-    members = []
-    for seed in range(MEMBERS_SEED, MEMBERS_SEED + (2 if args.tiny else args.members)):
-        name = f"seed-{seed}"
-        members += add("members", name, [*python, script("distill.py"), oracle, "none", out / "members" / name / f"student.{WEIGHTS}", "--share", "0", "--histories", *seen, *size.members, *threads, "--seed", str(seed), *device], [links, *seen], [f"student.{WEIGHTS}"], seed)
-    (mean,) = add("ensemble", "", [*python, script("ensemble.py"), oracle, out / "ensemble" / f"student.{WEIGHTS}", *members, "--histories", *seen, *size.members, "--share", "0.8", *threads, *device], [links, *seen, *members], [f"student.{WEIGHTS}"])
+    teachers = {}
     for seed in args.seeds:
-        name, seeded = f"seed-{seed}", ["--seed", str(seed), *device]
+        name = f"seed-{seed}"
+        teachers[name] = seed, *add("teacher", name, [*torchrun, script("teacher.py"), oracle, out / "teacher" / name / f"teacher.{WEIGHTS}", "--histories", *seen, *size.teacher, *weights, *threads, "--seed", seed, *device], [links, *seen], [f"teacher.{WEIGHTS}", "teacher.npz"], seed, gpus=args.ranks)
+        add("judge-teacher", name, [*python, script("judge.py"), teachers[name][1], out / "judge-teacher" / name, *size.judge_teacher, *weights, *device], teachers[name][1:2], ["results-teacher.json.gz"], seed)
+    members = {}
+    for name, (_, taught, _) in (teachers | {"alone": (None, None, None)}).items():
+        of_teacher = [taught, "--share", "0.7", *weights] if taught else ["none", "--share", "0"]
+        for seed in range(MEMBERS_SEED, MEMBERS_SEED + (2 if args.tiny else args.members)):
+            made = add("members", f"{name}-{seed}", [*python, script("distill.py"), oracle, of_teacher[0], out / "members" / f"{name}-{seed}" / f"student.{WEIGHTS}", *of_teacher[1:], "--histories", *seen, *size.members, *threads, "--seed", seed, *device], [links, *seen, *([taught] if taught else [])], [f"student.{WEIGHTS}"], seed)
+            members.setdefault(name, []).extend(made)
+    means = {name: add("ensemble", name, [*python, script("ensemble.py"), oracle, out / "ensemble" / name / f"student.{WEIGHTS}", *of, "--histories", *seen, *size.members, "--share", "0.8", *threads, *device], [links, *seen, *of], [f"student.{WEIGHTS}"])[0] for name, of in members.items()}
+    for name, (seed, taught, all_seen) in teachers.items():
+        seeded = ["--seed", seed, *device]
         of = lambda stage, file, name=name: out / stage / name / file  # noqa: E731
-        taught, all_seen = add("teacher", name, [*torchrun, script("teacher.py"), oracle, of("teacher", f"teacher.{WEIGHTS}"), "--histories", *seen, *size.teacher, *weights, *threads, *seeded], [links, *seen], [f"teacher.{WEIGHTS}", "teacher.npz"], seed, gpus=args.ranks)
-        add("judge-teacher", name, [*python, script("judge.py"), taught, of("judge-teacher", ""), *size.judge_teacher, *weights, *device], [taught], ["results-teacher.json.gz"], seed)
         (pupil,) = add("distill", name, [*python, script("distill.py"), oracle, taught, of("distill", f"student.{WEIGHTS}"), "--histories", all_seen, *size.distill, *weights, *threads, *seeded], [links, taught, all_seen], [f"student.{WEIGHTS}"], seed)
         (alone,) = add("distill", f"{name}-alone", [*python, script("distill.py"), oracle, taught, out / "distill" / f"{name}-alone" / f"student.{WEIGHTS}", "--histories", all_seen, "--share", "0", *size.distill, *threads, *seeded], [links, all_seen], [f"student.{WEIGHTS}"], seed)
         (better,) = add("rl", name, [*python, script("rl.py"), oracle, pupil, of("rl", "rl.onnx"), *size.rl, *threads, *seeded], [links, pupil], ["rl.onnx"], seed)
@@ -175,9 +180,11 @@ def plan(args):
         for kind, file in [(k, files[k]) for k in ("distilled", "rl")]:
             (files[f"{kind}-int8"],) = add("export", f"{name}-{kind}-int8", [*python, script("quantize.py"), file, out / "export" / f"{name}-{kind}-int8" / "student.onnx", "--states", pupil], [file, pupil], ["student.onnx"], seed)
         shown += [(f"{name}-{kind}", file) for kind, file in files.items()]
-    (plain,) = add("export", "ensemble-plain", [*python, script("export.py"), mean, out / "export" / "ensemble-plain" / "student.onnx"], [mean], ["student.onnx"])
-    (ruled,) = add("export", "ensemble", [*python, script("feed_forward.py"), plain, out / "export" / "ensemble" / "student.onnx"], [plain], ["student.onnx"])
-    shown += [("ensemble-plain", plain), ("ensemble", ruled)]
+    for name, mean in means.items():
+        (plain,) = add("export", f"{name}-ensemble-plain", [*python, script("export.py"), mean, out / "export" / f"{name}-ensemble-plain" / "student.onnx"], [mean], ["student.onnx"])
+        (ruled,) = add("export", f"{name}-ensemble", [*python, script("feed_forward.py"), plain, out / "export" / f"{name}-ensemble" / "student.onnx"], [plain], ["student.onnx"])
+        (small,) = add("export", f"{name}-ensemble-int8", [*python, script("quantize.py"), ruled, out / "export" / f"{name}-ensemble-int8" / "student.onnx", "--states", mean], [ruled, mean], ["student.onnx"])
+        shown += [(f"{name}-ensemble", ruled), (f"{name}-ensemble-int8", small)]
     judged = []
     for name, file in shown:
         folder = out / "judge" / name
@@ -390,7 +397,7 @@ def arguments():
     parser.add_argument("--tiny", action="store_true", help="every stage on a few links and a tiny backbone, on the CPU, in minutes: that the stages fit together")
     parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help=f"this one only, again and again for several: {', '.join(STAGES)}")
     parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on")
-    parser.add_argument("--members", type=int, default=8, help="students whose mean is put into one: what ships; with --tiny two")
+    parser.add_argument("--members", type=int, default=3, help="students of each teacher whose mean is put into one, as what ships; with --tiny two")
     parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda; and parts of the ablation")
     parser.add_argument("--ranks", type=int, default=1, help="processes of torchrun that train one teacher; with --device cuda each on one of the --gpus")
     parser.add_argument("--device", default="cpu")
