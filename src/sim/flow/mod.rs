@@ -24,7 +24,9 @@ mod path;
 pub mod prague;
 pub mod receiver;
 pub mod reno;
+mod round_trip;
 pub mod tcp;
+mod transmission;
 
 use crate::time::{Instant, Span};
 

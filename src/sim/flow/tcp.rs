@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 
 use super::receiver::{ACK_DELAY, Ack};
+use super::round_trip::RoundTrip;
+use super::transmission::{State, Transmission};
 use super::{AckSample, Control, FlowStats, Pacing};
 use crate::time::{Instant, Span};
 
@@ -15,11 +17,6 @@ const REORDER_THRESHOLD: u64 = 3;
 const TAIL_THRESHOLD: u64 = 1;
 /// One that was sent this part of the least round trip before one that is acknowledged is lost as well: RFC 8985 §6.2.
 const REORDER_WINDOW_DIVISOR: u64 = 4;
-/// The timer waits at least this much longer than the smoothed round trip, as in Linux; RFC 6298 §2.4 has a floor of
-/// one second for the whole.
-const MIN_MARGIN: Span = Span::from_millis(200);
-/// RFC 6298 §2.1.
-const FIRST_RTO: Span = Span::from_secs(1);
 /// RFC 6298 §2.5.
 const MAX_RTO: Span = Span::from_secs(60);
 
@@ -32,73 +29,6 @@ pub enum Supply {
     Packets(u64),
     /// Data without end of which a packet's worth comes up each time after this span, from the first packet on.
     Every(Span),
-}
-
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-enum State {
-    UnderWay = 0,
-    /// It reached the receiver, which has not said so yet.
-    Received = 1,
-    /// Acknowledged or given up.
-    Settled = 2,
-}
-
-/// When it was sent, and a [`State`] in the two lowest bits: a long window stays in the cache.
-#[derive(Copy, Clone, Debug)]
-struct Transmission(u64);
-
-impl Transmission {
-    fn new(sent_at: Instant) -> Self {
-        Self(sent_at.as_nanos() << 2)
-    }
-
-    fn sent_at(self) -> Instant {
-        Instant::from_nanos(self.0 >> 2)
-    }
-
-    fn state(self) -> State {
-        match self.0 & 3 {
-            0 => State::UnderWay,
-            1 => State::Received,
-            _ => State::Settled,
-        }
-    }
-
-    fn set(&mut self, state: State) {
-        self.0 = self.0 & !3 | state as u64;
-    }
-}
-
-/// RFC 6298 §2.
-#[derive(Clone, Debug)]
-struct RoundTrip {
-    smoothed: Span,
-    variation: Span,
-    least: Span,
-}
-
-impl RoundTrip {
-    const fn measured(&self) -> bool {
-        self.least.as_nanos() != Span::MAX.as_nanos()
-    }
-
-    fn sample(&mut self, rtt: Span) {
-        if !self.measured() {
-            *self = Self { smoothed: rtt, variation: Span::from_nanos(rtt.as_nanos() / 2), least: rtt };
-            return;
-        }
-        let off = rtt.as_nanos().abs_diff(self.smoothed.as_nanos());
-        self.variation = Span::from_nanos((3 * self.variation.as_nanos() + off) / 4);
-        self.smoothed = Span::from_nanos((7 * self.smoothed.as_nanos() + rtt.as_nanos()) / 8);
-        self.least = self.least.min(rtt);
-    }
-
-    fn timeout(&self) -> Span {
-        if !self.measured() {
-            return FIRST_RTO;
-        }
-        self.smoothed + Span::from_nanos(4 * self.variation.as_nanos()).max(MIN_MARGIN)
-    }
 }
 
 /// When a sender may send.
