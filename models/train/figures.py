@@ -75,7 +75,7 @@ def gates_of(out, names, oracle=None):
         if name.endswith("-teacher"):
             results = out / "judge-teacher" / name.removesuffix("-teacher") / "results-teacher.json.gz"
             told[name] = verdicts("G6", [results, at("-alone")]) + verdicts("G7", [results, at("-distilled")], at("-distilled"), at("-rl"))
-            told[name] += verdicts("G6", [results, out / "judge" / "alone-ensemble"]) + verdicts("G7", [results, at("-ensemble")])
+            told[f"{name}, means of students"] = verdicts("G6", [results, out / "judge" / "alone-ensemble"]) + verdicts("G7", [results, at("-ensemble")])
         elif oracle:
             told[name] = verdicts("G2", [oracle, at("")]) + verdicts("G4", [at("")])
     return told

@@ -271,8 +271,10 @@ def test_teachers_are_judged_by_their_students(tmp_path: Path) -> None:
         file.write_text(json.dumps({"cells": [{"grid": "web", "cell": "a", "policy": policy, "s_score": s}]}))
     packed = tmp_path / "judge-teacher/seed-1/results-teacher.json.gz"
     packed.write_bytes(gzip.compress(packed.with_suffix("").read_bytes()))
-    told = figures.gates_of(tmp_path, ["seed-1-teacher"])["seed-1-teacher"]
-    assert [line.split(" (")[0] for line in told] == ["PASS G6 S of the teacher 0.800", "FAIL G7 0.756", "FAIL G7 web: S after RL 1.200", "PASS G6 S of the teacher 0.667", "FAIL G7 0.871"]
+    told = figures.gates_of(tmp_path, ["seed-1-teacher"])
+    said = {name: [line.split(" (")[0] for line in lines] for name, lines in told.items()}
+    assert said["seed-1-teacher"] == ["PASS G6 S of the teacher 0.800", "FAIL G7 0.756", "FAIL G7 web: S after RL 1.200"]
+    assert said["seed-1-teacher, means of students"] == ["PASS G6 S of the teacher 0.667", "FAIL G7 0.871"]
     packed.write_bytes(gzip.compress(gzip.decompress(packed.read_bytes()).replace(b"0.4", b"1.0")))
     told = figures.gates_of(tmp_path, ["seed-1-teacher"])["seed-1-teacher"]
     assert told[1].startswith("- G7 not judged: what is compared with gains nothing"), "ln 1 = 0"
