@@ -304,6 +304,8 @@ def save(path, net, args, extra):
 def load(path, device, folder=None):
     """The teacher of a file that `teacher.py` wrote, and what came with it."""
     tensors, saved = weights_file.load(path)
+    if "backbone" not in saved:
+        raise SystemExit(f"{path}: not a teacher's weights; teacher.py writes such")
     net = Teacher(saved["backbone"], tensors["mean"].numpy(), 1 / tensors["scale"].numpy(), folder, saved["seed"])
     wrong = net.load_state_dict(tensors, strict=False).unexpected_keys
     if wrong:

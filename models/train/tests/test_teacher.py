@@ -20,6 +20,7 @@ import teacher  # noqa: E402
 import teacher_target  # noqa: E402
 import trees  # noqa: E402
 import values  # noqa: E402
+import weights_file  # noqa: E402
 from l4sd_gym import FEATURES  # noqa: E402
 
 WIDTH = len(FEATURES)
@@ -143,6 +144,12 @@ def test_what_is_executed_of_drafts_has_the_teachers_probabilities(net: teacher.
     for t in range(steps):
         score, logit = memory.answers(done.observations[:, t], np.arange(2), np.full(2, speculate.STEP_S * t))
         assert np.abs(speculate.policy(score, logit, 0.3, tau) - done.probabilities[:, t]).max() < 1e-4
+
+
+def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
+    weights_file.save(tmp_path / "student.safetensors", {"x": torch.zeros(1)}, {"kind": "mlp"})
+    with pytest.raises(SystemExit, match="student.safetensors: not a teacher's weights; teacher.py writes such"):
+        teacher.load(tmp_path / "student.safetensors", "cpu")
 
 
 def test_memory_forgets_the_oldest(net: teacher.Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
