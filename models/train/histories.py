@@ -29,15 +29,17 @@ def of_file(model):
     """The policy of a model file, or of what such a file holds, as collect.episodes takes it; on states alone, without memory."""
     import onnxruntime
     import trees
+    import values
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
     told = session.get_modelmeta().custom_metadata_map
+    placed = values.as_candidates(told)
 
     def answers(x):
         rows = [session.run(["score", "feasible"], {"features": row[None]}) for row in x]
-        return [np.concatenate(part) for part in zip(*rows, strict=True)]
+        return placed(*(np.concatenate(part) for part in zip(*rows, strict=True)))
 
     return trees.rule(answers, float(told["l4sd.threshold"]), float(told["l4sd.hysteresis"]))
 

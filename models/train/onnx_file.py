@@ -10,14 +10,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def knob_values():
-    """[target_s, gain, ramp_min_s] of each candidate."""
-    from l4sd_gym import ACTION_VALUES
-
+def _candidates():
     import values
 
-    t, g, r = (ACTION_VALUES[k] for k in ("target", "gain", "ramp_min"))
-    return [[round(t[a] / 1e3, 9), g[b], round(r[c] / 1e3, 9)] for a, b, c in values.CANDIDATES]
+    return json.dumps(values.knobs())
 
 
 def _ensemble(models, base):
@@ -117,7 +113,7 @@ def from_torch(path, module, golden_in, metadata, more=(), outputs=("score", "fe
     """Writes a model file of a torch module that returns `outputs`; its inputs are features, as rows of `golden_in`, and those of `more`:
     (name, golden inputs of one each a row, whatever their shape)."""
     inputs = [("features", golden_in), *more]
-    _export(path, module, inputs, outputs, metadata, {"l4sd.candidates": json.dumps(knob_values())})
+    _export(path, module, inputs, outputs, metadata, {"l4sd.candidates": _candidates()})
 
 
 def encoder(path, module, golden_in, metadata=()):
@@ -149,7 +145,7 @@ def _export(path, module, inputs, outputs, metadata, fields):
 
 def finish(path, model, metadata, golden_in):
     """Writes the file of a policy that takes features alone."""
-    return _finish(path, model, metadata, [(x,) for x in golden_in], ["features"], {"l4sd.candidates": json.dumps(knob_values())})
+    return _finish(path, model, metadata, [(x,) for x in golden_in], ["features"], {"l4sd.candidates": _candidates()})
 
 
 def _answer(session, names, row):

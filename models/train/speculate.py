@@ -273,7 +273,8 @@ class Model:
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.single = self.session.get_inputs()[0].shape[0] == 1
-        self.threshold = float(self.session.get_modelmeta().custom_metadata_map["l4sd.threshold"])
+        told = self.session.get_modelmeta().custom_metadata_map
+        self.threshold, self.placed = float(told["l4sd.threshold"]), values.as_candidates(told)
         self.tau, self.added_s = tau, added_s
 
     def __call__(self, asked):
@@ -282,7 +283,7 @@ class Model:
         answers = [self.session.run(["score", "feasible"], {"features": part}) for part in parts]
         if self.added_s:
             time.sleep(self.added_s)
-        score, feasible = (np.concatenate(a) for a in zip(*answers, strict=True))
+        score, feasible = self.placed(*(np.concatenate(a) for a in zip(*answers, strict=True)))
         return policy(score, feasible, self.threshold, self.tau)
 
 

@@ -28,6 +28,31 @@ FEWEST = 20
 # In margins: how far the room of a setting that was not tried is from what `between` says of it, beyond what seeds do.
 BUILT = {"utilization": 0.5, "ratio": 1.0, "p99_l": 0.4, "p99_c": 0.4, "mice": 1.0}
 
+# Logit of being feasible of a candidate that a model file does not score.
+NEVER = -99.0
+
+
+def knobs():
+    """(target_s, gain, ramp_min_s) of each candidate."""
+    from l4sd_gym import ACTION_VALUES
+
+    t, g, r = (ACTION_VALUES[k] for k in ("target", "gain", "ramp_min"))
+    return [(round(t[a] / 1e3, 9), g[b], round(r[c] / 1e3, 9)) for a, b, c in CANDIDATES]
+
+
+def as_candidates(told):
+    """What puts (score, feasible), each (n, settings of a model file), in the order of CANDIDATES. Those that the file does not score are never
+    feasible; a setting of the file that is no candidate would be lost, and is refused. `told` is the file's metadata."""
+    has, today = [tuple(setting) for setting in json.loads(told["l4sd.candidates"])], knobs()
+    if lost := set(has) - set(today):
+        raise SystemExit(f"the model file has the setting {list(min(lost))}, which is no candidate any more (src/eval/oracle/settings.rs); take one that was trained since")
+    place = np.array([has.index(setting) if setting in has else -1 for setting in today])
+
+    def placed(score, feasible):
+        return score[:, place], np.where(place < 0, np.float32(NEVER), feasible[:, place])
+
+    return placed
+
 
 def records(folder, split):
     """Records of the links of a split, in the order of the file."""

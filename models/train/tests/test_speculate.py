@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import speculate
+import values
 
 STEPS = 9
 EPISODES = 100_000
@@ -332,4 +333,4 @@ def test_a_model_file_is_a_policy() -> None:
     pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
     model = speculate.Model(Path(__file__).parents[2] / "student.onnx", speculate.TAU)
     done = speculate.rollout(links(2), model, model, 4, np.random.default_rng(1), LINK_STEPS)
-    assert done.counts.thrown_away == 0 and done.probabilities.shape == (2, LINK_STEPS, 44)
+    assert done.counts.thrown_away == 0 and done.probabilities.shape == (2, LINK_STEPS, len(values.CANDIDATES))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -136,3 +138,21 @@ def test_records_of_a_link_with_and_without_a_rule_are_refused(tmp_path: Path) -
     (tmp_path / "oracle-train.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
     with pytest.raises(SystemExit, match="x/y was searched with and without"):
         values.records(tmp_path, "train")
+
+
+def test_what_a_file_of_fewer_settings_says_is_put_in_today_s_order() -> None:
+    today = values.knobs()
+    told = {"l4sd.candidates": json.dumps([today[0], today[7], today[3]])}
+    score, feasible = np.array([[0.0, -0.7, -0.3]], np.float32), np.array([[1.0, 7.0, 3.0]], np.float32)
+    score, feasible = values.as_candidates(told)(score, feasible)
+    assert score.shape == feasible.shape == (1, len(today))
+    assert (score[0, [0, 7, 3]] == np.array([0, -0.7, -0.3], np.float32)).all()
+    assert (feasible[0, [0, 7, 3]] == [1, 7, 3]).all()
+    others = [i for i in range(len(today)) if i not in (0, 7, 3)]
+    assert (feasible[0, others] == values.NEVER).all()
+
+
+def test_a_file_with_a_setting_that_is_no_candidate_is_refused() -> None:
+    told = {"l4sd.candidates": json.dumps([values.knobs()[0], (0.005, 3.0, 0.0008)])}
+    with pytest.raises(SystemExit, match=r"\[0.005, 3.0, 0.0008\], which is no candidate"):
+        values.as_candidates(told)
