@@ -35,7 +35,7 @@ def of_file(model):
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
     told = session.get_modelmeta().custom_metadata_map
-    placed = values.as_candidates(told)
+    placed = values.as_candidates(told, "the model file" if isinstance(model, bytes) else model)
 
     def answers(x):
         rows = [session.run(["score", "feasible"], {"features": row[None]}) for row in x]

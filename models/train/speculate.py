@@ -274,7 +274,7 @@ class Model:
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.single = self.session.get_inputs()[0].shape[0] == 1
         told = self.session.get_modelmeta().custom_metadata_map
-        self.threshold, self.placed = float(told["l4sd.threshold"]), values.as_candidates(told)
+        self.threshold, self.placed = float(told["l4sd.threshold"]), values.as_candidates(told, path)
         self.tau, self.added_s = tau, added_s
 
     def __call__(self, asked):

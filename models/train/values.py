@@ -28,8 +28,8 @@ FEWEST = 20
 # In margins: how far the room of a setting that was not tried is from what `between` says of it, beyond what seeds do.
 BUILT = {"utilization": 0.5, "ratio": 1.0, "p99_l": 0.4, "p99_c": 0.4, "mice": 1.0}
 
-# Logit of being feasible of a candidate that a model file does not score.
-NEVER = -99.0
+# Expected ln S, and logit of being feasible, of a candidate that a model file does not score: whatever its threshold is, it is not chosen.
+UNSCORED = (99.0, -99.0)
 
 
 def knobs():
@@ -40,16 +40,16 @@ def knobs():
     return [(round(t[a] / 1e3, 9), g[b], round(r[c] / 1e3, 9)) for a, b, c in CANDIDATES]
 
 
-def as_candidates(told):
+def as_candidates(told, name):
     """What puts (score, feasible), each (n, settings of a model file), in the order of CANDIDATES. Those that the file does not score are never
-    feasible; a setting of the file that is no candidate would be lost, and is refused. `told` is the file's metadata."""
+    chosen; a setting of the file that is no candidate would be lost, and is refused. `told` is the file's metadata, `name` what errors call it."""
     has, today = [tuple(setting) for setting in json.loads(told["l4sd.candidates"])], knobs()
     if lost := set(has) - set(today):
-        raise SystemExit(f"the model file has the setting {list(min(lost))}, which is no candidate any more (src/eval/oracle/settings.rs); take one that was trained since")
+        raise SystemExit(f"{name}: it has the setting {list(min(lost))}, which is no candidate any more (src/eval/oracle/settings.rs); take one that was trained since")
     place = np.array([has.index(setting) if setting in has else -1 for setting in today])
 
     def placed(score, feasible):
-        return score[:, place], np.where(place < 0, np.float32(NEVER), feasible[:, place])
+        return tuple(np.where(place < 0, np.float32(none), x[:, place]) for none, x in zip(UNSCORED, (score, feasible), strict=True))
 
     return placed
 

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import values  # noqa: E402
+from l4sd_gym import rules  # noqa: E402
 
 SCENARIO = "".join(f'[[phase]]\nname = "{n}"\nat = "{at}ms"\n' for n, at in (("warm", 0), ("1v1", 10_000), ("c_only", 20_000)))
 
@@ -144,15 +145,17 @@ def test_what_a_file_of_fewer_settings_says_is_put_in_today_s_order() -> None:
     today = values.knobs()
     told = {"l4sd.candidates": json.dumps([today[0], today[7], today[3]])}
     score, feasible = np.array([[0.0, -0.7, -0.3]], np.float32), np.array([[1.0, 7.0, 3.0]], np.float32)
-    score, feasible = values.as_candidates(told)(score, feasible)
+    score, feasible = values.as_candidates(told, "x.onnx")(score, feasible)
     assert score.shape == feasible.shape == (1, len(today))
     assert (score[0, [0, 7, 3]] == np.array([0, -0.7, -0.3], np.float32)).all()
     assert (feasible[0, [0, 7, 3]] == [1, 7, 3]).all()
     others = [i for i in range(len(today)) if i not in (0, 7, 3)]
-    assert (feasible[0, others] == values.NEVER).all()
+    assert (score[0, others] == 99).all() and (feasible[0, others] == -99).all()
+    for threshold, current in ((0.0, 0), (0.0, 5), (0.9, 5)):
+        assert rules.choose(score, feasible, np.array([current]), threshold, 0.05) == [7], "of those that the file scores the best"
 
 
 def test_a_file_with_a_setting_that_is_no_candidate_is_refused() -> None:
     told = {"l4sd.candidates": json.dumps([values.knobs()[0], (0.005, 3.0, 0.0008)])}
-    with pytest.raises(SystemExit, match=r"\[0.005, 3.0, 0.0008\], which is no candidate"):
-        values.as_candidates(told)
+    with pytest.raises(SystemExit, match=r"^x.onnx: it has the setting \[0.005, 3.0, 0.0008\], which is no candidate"):
+        values.as_candidates(told, "x.onnx")
