@@ -7,7 +7,7 @@ Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
-A teacher has --members students, of whose mean is made what ships, `ensemble`; `alone-ensemble` is the same without a teacher. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
+A teacher has --members students, whose mean is put into one, `ensemble`, and with several --seeds the mean of these into one more, `teachers-ensemble`, which is what ships; `alone-ensemble` is the mean of --members without a teacher. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
 a part of the ablation's runs, each on a GPU of its own. With --ranks a teacher is trained by several processes of torchrun, on as many of
 the GPUs; nothing else is, and nothing over several hosts. With --ray the episodes of histories go to the machines of a Ray cluster.
 """
@@ -47,6 +47,8 @@ GRACE_S = 40
 MEMBERS_SEED = 101
 # Far from those of training, from which teachers and students draw the seeds of their own episodes.
 HISTORIES_SEED = 91
+# Of the means of several students: P(feasible) from which a setting is eligible, chosen on dev. Their rounds have that of distill.py.
+THRESHOLD = "0.45"
 # Grids that few-shot is not trained on and is tried on, and the share of the other links that is not trained on either.
 HELD_OUT, HELD_LINKS = ("flows", "rtt", "steps", "bursty"), "0.1"
 # A line of a stage that has figures, those with a point: "round 1: 30 updates, loss 0.52".
@@ -167,7 +169,10 @@ def plan(args):
         for seed in range(MEMBERS_SEED, MEMBERS_SEED + (2 if args.tiny else args.members)):
             made = add("members", f"{name}-{seed}", [*python, script("distill.py"), oracle, of_teacher[0], out / "members" / f"{name}-{seed}" / f"student.{WEIGHTS}", *of_teacher[1:], "--histories", *seen, *size.members, *threads, "--seed", seed, *device], [links, *seen, *([taught] if taught else [])], [f"student.{WEIGHTS}"], seed)
             members.setdefault(name, []).extend(made)
-    means = {name: add("ensemble", name, [*python, script("ensemble.py"), oracle, out / "ensemble" / name / f"student.{WEIGHTS}", *of, "--histories", *seen, *size.members, "--share", "0.8", *threads, *device], [links, *seen, *of], [f"student.{WEIGHTS}"])[0] for name, of in members.items()}
+    mean_of = lambda name, of: add("ensemble", name, [*python, script("ensemble.py"), oracle, out / "ensemble" / name / f"student.{WEIGHTS}", *of, "--histories", *seen, *size.members, "--share", "0.8", *threads, *device], [links, *seen, *of], [f"student.{WEIGHTS}"])[0]  # noqa: E731
+    means = {name: mean_of(name, of) for name, of in members.items()}
+    if len(teachers) > 1:
+        means["teachers"] = mean_of("teachers", [means[name] for name in teachers])
     for name, (seed, taught, all_seen) in teachers.items():
         seeded = ["--seed", seed, *device]
         of = lambda stage, file, name=name: out / stage / name / file  # noqa: E731
@@ -181,8 +186,9 @@ def plan(args):
             (files[f"{kind}-int8"],) = add("export", f"{name}-{kind}-int8", [*python, script("quantize.py"), file, out / "export" / f"{name}-{kind}-int8" / "student.onnx", "--states", pupil], [file, pupil], ["student.onnx"], seed)
         shown += [(f"{name}-{kind}", file) for kind, file in files.items()]
     for name, mean in means.items():
-        (plain,) = add("export", f"{name}-ensemble-plain", [*python, script("export.py"), mean, out / "export" / f"{name}-ensemble-plain" / "student.onnx"], [mean], ["student.onnx"])
-        (ruled,) = add("export", f"{name}-ensemble", [*python, script("feed_forward.py"), plain, out / "export" / f"{name}-ensemble" / "student.onnx"], [plain], ["student.onnx"])
+        (plain,) = add("export", f"{name}-ensemble-plain", [*python, script("export.py"), mean, out / "export" / f"{name}-ensemble-plain" / "student.onnx", "--threshold", THRESHOLD], [mean], ["student.onnx"])
+        (held,) = add("export", f"{name}-ensemble-held", [*python, script("early_marks.py"), plain, out / "export" / f"{name}-ensemble-held" / "student.onnx"], [plain], ["student.onnx"])
+        (ruled,) = add("export", f"{name}-ensemble", [*python, script("feed_forward.py"), held, out / "export" / f"{name}-ensemble" / "student.onnx"], [held], ["student.onnx"])
         (small,) = add("export", f"{name}-ensemble-int8", [*python, script("quantize.py"), ruled, out / "export" / f"{name}-ensemble-int8" / "student.onnx", "--states", mean], [ruled, mean], ["student.onnx"])
         shown += [(f"{name}-ensemble", ruled), (f"{name}-ensemble-int8", small)]
     judged = []
@@ -396,8 +402,8 @@ def arguments():
     parser.add_argument("out", type=lambda p: Path(p).resolve(), metavar="OUT")
     parser.add_argument("--tiny", action="store_true", help="every stage on a few links and a tiny backbone, on the CPU, in minutes: that the stages fit together")
     parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help=f"this one only, again and again for several: {', '.join(STAGES)}")
-    parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on")
-    parser.add_argument("--members", type=int, default=3, help="students of each teacher whose mean is put into one, as what ships; with --tiny two")
+    parser.add_argument("--seeds", type=lambda s: [int(x) for x in s.split(",")], default=[1], metavar="1,2", help="training seeds, each a chain of jobs of its own from the teacher on; what ships is of two")
+    parser.add_argument("--members", type=int, default=3, help="students of each teacher whose mean is put into one; with --tiny two")
     parser.add_argument("--gpus", type=int, default=1, help="jobs of a stage that run at a time, each on a GPU of its own, with --device cuda; and parts of the ablation")
     parser.add_argument("--ranks", type=int, default=1, help="processes of torchrun that train one teacher; with --device cuda each on one of the --gpus")
     parser.add_argument("--device", default="cpu")

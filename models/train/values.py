@@ -151,7 +151,7 @@ def probability(room, spread, grid, phase=None, built=False):
     def of(bound):
         return math.hypot(spread.get((grid, phase, bound), ASSUMED), BUILT[bound] if built else 0.0)
 
-    return math.prod(0.5 * math.erfc(-x / of(bound) / math.sqrt(2)) for bound, x in room)
+    return math.prod(0.5 * math.erfc(-float(x) / of(bound) / math.sqrt(2)) for bound, x in room)
 
 
 def _phases(record):

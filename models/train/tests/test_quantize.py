@@ -74,6 +74,22 @@ def test_metadata_and_golden_vectors(files: tuple[Path, Path, np.ndarray]) -> No
     assert np.abs(np.concatenate([got[n] for n in ("score", "feasible", "distance")], 1) - wanted).max() < 1e-5
 
 
+def test_a_threshold_is_the_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of weights whose rounds had .6: a file with .6, and one with .45 that answers alike."""
+    import export
+
+    net = networks.Student("mlp", list(FEATURES), np.zeros(len(FEATURES)), np.ones(len(FEATURES)), values.CANDIDATES)
+    features = np.random.default_rng(1).standard_normal((50, len(FEATURES))).astype(np.float32)
+    student.save(tmp_path / "s.safetensors", net, "mlp", features, {"l4sd.period_s": 0.128, "l4sd.threshold": 0.6, "l4sd.hysteresis": 0.05}, features[:3])
+    told = []
+    for name, words in (("plain", []), ("lower", ["--threshold", "0.45"])):
+        monkeypatch.setattr(sys, "argv", ["export.py", str(tmp_path / "s.safetensors"), str(tmp_path / f"{name}.onnx"), *words])
+        export.main()
+        told.append({p.key: p.value for p in onnx.load(tmp_path / f"{name}.onnx").metadata_props})
+    assert [t["l4sd.threshold"] for t in told] == ["0.6", "0.45"]
+    assert told[0] | {"l4sd.threshold": "0.45"} == told[1]
+
+
 def test_states_of_histories_leave_out_what_is_no_state(tmp_path: Path) -> None:
     features = np.arange(2 * 3 * 4, dtype=np.float16).reshape(2, 3, 4)
     np.savez(tmp_path / "h.npz", features=features, length=np.array([1, 3]))

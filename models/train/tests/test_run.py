@@ -45,7 +45,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     assert all(" OUT/teacher/seed-1/teacher.safetensors " in plain[m] and "--share 0.7 " in plain[m] for m in taught) and all("--share 0 " in plain[m] and "teacher.safetensors" not in plain[m] for m in alone)
     for name, of in (("seed-1", taught), ("alone", alone)):
         assert all(f"OUT/{m.replace(' ', '/')}/student.safetensors " in plain[f"ensemble {name}"] for m in of) and f"OUT/export/{name}-ensemble/student.onnx" in plain[f"judge {name}-ensemble"]
-        assert f"OUT/ensemble/{name}/student.safetensors" in plain[f"export {name}-ensemble-int8"] and f"OUT/export/{name}-ensemble-plain/student.onnx" in plain[f"export {name}-ensemble"]
+        assert f"OUT/ensemble/{name}/student.safetensors" in plain[f"export {name}-ensemble-int8"] and f"OUT/export/{name}-ensemble-held/student.onnx" in plain[f"export {name}-ensemble"] and f"OUT/export/{name}-ensemble-plain/student.onnx" in plain[f"export {name}-ensemble-held"]
     assert [t for t in commands(tmp_path, "--members", "1") if t.startswith("members")] == [taught[0], alone[0]]
     assert [title.split()[0] for title in plain] == sorted((t.split()[0] for t in plain), key=run.STAGES.index), "in the order of the stages"
     assert set(run.STAGES) == {t.split()[0] for t in plain}
@@ -67,7 +67,11 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     given = commands(tmp_path, "--oracle", "/data/found")
     assert "oracle" not in given and "histories.py found " in given["histories drawn"]
     two = commands(tmp_path, "--seeds", "1,7")
-    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) == 2 * len(plain) - 16, "of each seed all but oracle, two histories, the data of few-shot, ablation, what is without a teacher (three members, their mean, its three files, two judgements), what ships and the card"
+    together = {t for t in two if " teachers" in t}
+    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) - len(together) == 2 * len(plain) - 17, "of each seed all but oracle, two histories, the data of few-shot, ablation, what is without a teacher (three members, their mean, its four files, two judgements), what ships and the card"
+    assert together == {"ensemble teachers", *(f"export teachers-ensemble{part}" for part in ("", "-plain", "-held", "-int8")), *(f"judge teachers-ensemble{part}" for part in ("", "-int8"))}
+    assert " OUT/ensemble/seed-1/student.safetensors OUT/ensemble/seed-7/student.safetensors --histories " in two["ensemble teachers"], "of those with a teacher alone"
+    assert all(("--threshold 0.45" in command) == title.endswith("-ensemble-plain") for title, command in two.items())
     assert two["fewshot seed-7"].endswith(" --seed 7") and two["fewshot data"] == plain["fewshot data"] and "OUT/fewshot/seed-7/fewshot.safetensors OUT/fewshot/seed-7-eval/eval.json flows rtt steps bursty" in two["fewshot seed-7-eval"]
     assert all(f"--hold-out {grid} " in plain["fewshot seed-1"] for grid in plain["fewshot seed-1-eval"].split()[-4:]), "tried on what it was not trained on"
     assert "--share 0 " in plain["distill seed-1-alone"] and "--share" not in plain["distill seed-1"]
