@@ -10,7 +10,7 @@ use crate::telemetry::features::schema::{Action as Values, KNOBS};
 pub const NAMES: [&str; 4] = KNOBS;
 
 /// How many values each part of an action has, in the order of [`NAMES`].
-pub const SIZES: [usize; 4] = [12, 5, 12, 5];
+pub const SIZES: [usize; 4] = [12, 7, 12, 5];
 
 /// No feed-forward.
 const NO_FEED_FORWARD: u8 = 2;
@@ -112,9 +112,9 @@ mod tests {
             assert!(FEED_FORWARD.contains(&k.feed_forward));
         }
         let p = GuardParams::default();
-        let (least, most) = (t.knobs(Action([0, 0, 0, 2])), t.knobs(Action([11, 4, 11, 2])));
+        let (least, most) = (t.knobs(Action([0, 0, 0, 2])), t.knobs(Action([11, 6, 11, 2])));
         assert_eq!((least.target, most.target), p.target);
-        assert_eq!((least.gain, most.gain), (p.gain[0], p.gain[4]));
+        assert_eq!((least.gain, most.gain), (p.gain[0], p.gain[6]));
         assert_eq!((least.ramp_min, most.ramp_min), p.ramp_min);
     }
 
@@ -122,7 +122,7 @@ mod tests {
     fn what_is_no_index_is_refused_by_name() {
         let message = |parts| Action::new(parts).unwrap_err().to_string();
         assert_eq!(message([12, 0, 0, 0]), "target = 12 is not an index of its values: 0 to 11");
-        assert_eq!(message([0, -1, 0, 0]), "gain = -1 is not an index of its values: 0 to 4");
+        assert_eq!(message([0, -1, 0, 0]), "gain = -1 is not an index of its values: 0 to 6");
         assert_eq!(
             message([0, 0, 0, i64::MAX]),
             format!("feed_forward = {} is not an index of its values: 0 to 4", i64::MAX)

@@ -18,7 +18,7 @@ pub struct GuardParams {
     /// Classic target, least and most.
     pub target: (Span, Span),
     /// Gain scale: the values between which it moves, rising. The first and the last are the bounds.
-    pub gain: [f64; 5],
+    pub gain: [f64; 7],
     /// L ramp start, least and most.
     pub ramp_min: (Span, Span),
     /// Log-spaced bins between least and most target (and ramp start).
@@ -37,7 +37,7 @@ impl Default for GuardParams {
     fn default() -> Self {
         Self {
             target: (Span::from_millis(1), Span::from_millis(25)),
-            gain: [0.5, 0.7, 1.0, 1.4, 2.0],
+            gain: [0.5, 0.7, 1.0, 1.4, 2.0, 4.0, 8.0],
             ramp_min: (Span::from_micros(200), Span::from_millis(8)),
             bins: 12,
             bin_time: Span::from_millis(64),
@@ -232,7 +232,7 @@ impl Guard {
 
 /// What is one step below and above `x`, in the logarithm, where a step is from one of `values` to the next; a step down
 /// is that between the values around `x`, and so is a step up.
-fn beside(values: &[f64; 5], x: f64) -> (f64, f64) {
+fn beside(values: &[f64; 7], x: f64) -> (f64, f64) {
     let last = values.len() - 1;
     let up = values[..last].iter().rposition(|v| *v <= x).unwrap_or(0);
     let down = values[1..].iter().position(|v| *v >= x).map_or(last, |i| i + 1);
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!((1001..=1152).filter(|&n| at(n)).collect::<Vec<_>>(), [1024, 1088, 1152]);
     }
 
-    /// .5, .7, 1, 1.4, 2 in 64 ms each, exactly; 1.2 is between 1 and 1.4, a step of 1.4 up and down.
+    /// .5, .7, 1, 1.4, 2, 4, 8 in 64 ms each, exactly; 1.2 is between 1 and 1.4, a step of 1.4 up and down.
     #[test]
     fn the_gain_moves_by_its_own_steps() {
         let mut g = Guard::new(GuardParams::default(), Knobs::default(), ms(0));
@@ -327,14 +327,15 @@ mod tests {
             }
             seen
         };
-        assert_eq!(gains(9.0), [1.4, 2.0, 2.0, 2.0, 2.0]);
-        assert_eq!(gains(0.5), [1.4, 1.0, 0.7, 0.5, 0.5]);
+        assert_eq!(gains(9.0), [1.4, 2.0, 4.0, 8.0, 8.0]);
+        assert_eq!(gains(1.0), [4.0, 2.0, 1.4, 1.0, 1.0]);
+        assert_eq!(gains(0.5), [0.7, 0.5, 0.5, 0.5, 0.5]);
         assert_eq!(gains(1.2), [0.7, 1.0, 1.2, 1.2, 1.2]);
         assert_eq!(gains(2.0), [1.68, 2.0, 2.0, 2.0, 2.0]);
         assert_eq!(gains(1.2), [1.4, 1.2, 1.2, 1.2, 1.2]);
         assert_eq!(gains(0.5), [0.857_142_857_143, 0.6, 0.5, 0.5, 0.5]);
         let values = GuardParams::default().gain;
-        assert_eq!((beside(&values, 0.5).1, beside(&values, 2.0).0), (0.7, 1.4));
+        assert_eq!((beside(&values, 0.5).1, beside(&values, 8.0).0), (0.7, 4.0));
         assert_eq!(beside(&values, 1.0), (0.7, 1.4));
     }
 
@@ -469,7 +470,7 @@ mod tests {
                 let k = g.in_force();
                 prop_assert!(k.target >= p.target.0 && k.target <= p.target.1);
                 prop_assert!(k.ramp_min >= p.ramp_min.0 && k.ramp_min <= p.ramp_min.1);
-                prop_assert!(k.gain >= p.gain[0] && k.gain <= p.gain[4]);
+                prop_assert!(k.gain >= p.gain[0] && k.gain <= p.gain[6]);
                 let ratio = k.target.as_millis_f64() / last.target.as_millis_f64();
                 prop_assert!(ratio <= bin && ratio >= 1.0 / bin, "{ratio}");
                 last = k;

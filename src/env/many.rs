@@ -312,7 +312,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(4);
         for _ in 0..45 {
             let actions: Vec<i64> =
-                (0..9).flat_map(|_| [12, 5, 12, 5]).map(|values| rng.i64(0..values)).collect();
+                (0..9).flat_map(|_| [12, 7, 12, 5]).map(|values| rng.i64(0..values)).collect();
             step(&mut one, &actions, &mut a).unwrap();
             step(&mut four, &actions, &mut b).unwrap();
             assert_eq!((bits(&a), &a.rewards, &a.truncated), (bits(&b), &b.rewards, &b.truncated));
@@ -356,8 +356,8 @@ mod tests {
         let mut envs = VecLinkEnv::new(&plan, 2, 1, Autoreset::Disabled, 1).unwrap();
         let mut o = out(&envs);
         let before = envs.env(0).unwrap().elapsed();
-        let e = step(&mut envs, &[9, 2, 4, 2, 9, 5, 4, 2], &mut o).unwrap_err();
-        assert_eq!(e.to_string(), "action 1: gain = 5 is not an index of its values: 0 to 4");
+        let e = step(&mut envs, &[9, 2, 4, 2, 9, 7, 4, 2], &mut o).unwrap_err();
+        assert_eq!(e.to_string(), "action 1: gain = 7 is not an index of its values: 0 to 6");
         let e = step(&mut envs, &[9, 2, 4, 2], &mut o).unwrap_err();
         assert_eq!(e.to_string(), "actions has 4 numbers and needs 8");
         assert_eq!(envs.env(0).unwrap().elapsed(), before);

@@ -313,7 +313,7 @@ mod tests {
         let made = |at_once| {
             run(&runs(&links), "guest", PERIOD, at_once, |questions| {
                 let answer =
-                    |q: &Question| Some((q.at.as_nanos() / 100_000_000 + q.run as u64) as usize % 44);
+                    |q: &Question| Some((q.at.as_nanos() / 100_000_000 + q.run as u64) as usize % 50);
                 Ok::<_, ()>(questions.iter().map(answer).collect())
             })
             .unwrap()
@@ -360,7 +360,7 @@ mod tests {
         };
         assert_eq!(failing(|_| Err("out of memory")), "out of memory");
         assert_eq!(failing(|n| Ok(vec![None; n - 1])), "2 answers to 3 questions");
-        assert_eq!(failing(|n| Ok(vec![Some(44); n])), "there is no candidate 44");
+        assert_eq!(failing(|n| Ok(vec![Some(50); n])), "there is no candidate 50");
     }
 
     #[test]

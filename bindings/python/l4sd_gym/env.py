@@ -22,7 +22,7 @@ class L4sdEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.int64]]):
 
     A step is ``hold`` control intervals (one of 16 ms unless told otherwise).
 
-    - Action: ``MultiDiscrete([12, 5, 12, 5])``: Classic target, gain scale, L ramp start, feed-forward, as indices into
+    - Action: ``MultiDiscrete([12, 7, 12, 5])``: Classic target, gain scale, L ramp start, feed-forward, as indices into
       :data:`l4sd_gym.ACTION_VALUES`. :data:`l4sd_gym.DEFAULT_ACTION` is RFC 9332's. All pass l4sd's guard: a knob moves at
       most one value per 64 ms and a feed-forward fires at most once per 250 ms.
     - Observation: ``Box(shape=(width,), float32)``, l4sd's telemetry features.

@@ -28,7 +28,7 @@ def rollout(env: L4sdEnv, actions: np.ndarray) -> list[tuple[Any, ...]]:
 
 
 def random_actions(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers([12, 5, 12, 5], size=(n, 4))
+    return np.random.default_rng(seed).integers([12, 7, 12, 5], size=(n, 4))
 
 
 def test_gymnasium_accepts_it(one_on_one: str) -> None:

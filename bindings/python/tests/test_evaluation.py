@@ -99,7 +99,7 @@ def test_calls_by_hand_and_who_is_new(files: list[str]) -> None:
 
 def test_results_do_not_depend_on_how_many_are_under_way(files: list[str]) -> None:
     def by_features(ids: Any, features: Any, current: Any, time_s: Any) -> Any:
-        return np.abs(features).sum(axis=1).astype(np.int64) % 44
+        return np.abs(features).sum(axis=1).astype(np.int64) % 50
 
     all_at_once = closed_loop(by_features, files, seeds=3)
     assert closed_loop(by_features, files, seeds=3, at_once=2) == all_at_once
@@ -135,7 +135,7 @@ def test_what_it_raises_comes_through_and_ends_all_runs(files: list[str]) -> Non
 
 def test_nonsense_is_refused(files: list[str]) -> None:
     for answer, message in [
-        (lambda ids: ids * 0 + 44, "choose gave 44; there are 44 candidates"),
+        (lambda ids: ids * 0 + 50, "choose gave 50; there are 50 candidates"),
         (lambda ids: ids[1:], r"choose gave int64 \(1,\); it is integers \(2,\)"),
         (lambda ids: ids * 0.0, "float64"),
         (lambda ids: None, "object"),

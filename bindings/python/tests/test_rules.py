@@ -48,13 +48,13 @@ REFERENCE = figures(0.96, (0.3, 1.0), (15.0, 22.0), 0.5, 200.0)
 
 def test_candidates_are_every_target_and_a_lattice() -> None:
     assert CANDIDATES[0] == (9, 2, 4) == tuple(DEFAULT_ACTION[:3])
-    assert len(CANDIDATES) == len(set(CANDIDATES)) == 44
+    assert len(CANDIDATES) == len(set(CANDIDATES)) == 50
     targets = {(t, 2, 4) for t in range(12)}
-    gains = {(t, g, 4) for t in (5, 7, 9) for g in range(5)}
+    gains = {(t, g, 4) for t in (5, 7, 9) for g in range(7)}
     ramps = {(t, 2, r) for t in (3, 5, 7, 9) for r in (0, 2, 6, 8, 10)}
     assert list(CANDIDATES[1:]) == sorted((targets | gains | ramps) - {CANDIDATES[0]})
     sizes = [len(ACTION_VALUES[name]) for name in ("target", "gain", "ramp_min")]
-    assert sizes == [12, 5, 12]
+    assert sizes == [12, 7, 12]
 
 
 def test_score_and_rooms_by_hand() -> None:

@@ -15,7 +15,7 @@ from l4sd_gym import DEFAULT_ACTION, INFO, L4sdEnv, L4sdVectorEnv
 
 
 def random_actions(n: int, envs: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers([12, 5, 12, 5], size=(n, envs, 4))
+    return np.random.default_rng(seed).integers([12, 7, 12, 5], size=(n, envs, 4))
 
 
 def rollout(envs: L4sdVectorEnv, actions: np.ndarray) -> list[tuple[bytes, ...]]:

@@ -173,21 +173,21 @@ mod tests {
     #[test]
     fn what_is_tried_first_has_every_axis_and_no_default() {
         let k = knobs();
-        for (l, c, count) in [(true, true, 43), (false, true, 35), (true, false, 17)] {
+        for (l, c, count) in [(true, true, 49), (false, true, 47), (true, false, 17)] {
             let coarse = k.coarse(l, c);
             assert_eq!(coarse.len(), count, "L {l}, C {c}");
             assert!(!coarse.contains(&k.default_setting()));
             let on = |axis| coarse.iter().filter(|&&s| k.is_on(s, axis)).count();
             assert_eq!(on(Axis::Target) >= 11, c);
             assert_eq!(on(Axis::Ramp) >= 5, l);
-            assert_eq!(on(Axis::Gain) == 4, c);
+            assert_eq!(on(Axis::Gain) == 6, c);
         }
     }
 
     #[test]
     fn neighbours_are_within_the_bins() {
         let k = knobs();
-        assert_eq!(k.beside(Setting([0, 4, 5])), [[1, 4, 5], [0, 4, 4], [0, 4, 6], [0, 3, 5]].map(Setting));
+        assert_eq!(k.beside(Setting([0, 6, 5])), [[1, 6, 5], [0, 6, 4], [0, 6, 6], [0, 5, 5]].map(Setting));
         assert_eq!(k.beside(k.default_setting()).len(), 6);
     }
 }

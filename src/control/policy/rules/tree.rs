@@ -301,7 +301,7 @@ else:
             ("20 ms:", "20000 s:", 4, "20000 s is beyond"),
             ("0.25:", "0.25", 10, "is not of the form 'if rtt_c"),
             ("if share_l std", "if share_l", 10, "is not of the form 'if rtt_c"),
-            ("gain 1.4", "gain 3", 6, "gain must be from 0.5 to 2"),
+            ("gain 1.4", "gain 9", 6, "gain must be from 0.5 to 8"),
             ("ramp 8 ms", "ramp 9 ms", 16, "ramp must be from 0.2 ms to 8 ms"),
             (", gain 2", "", 16, "is not of the form 'target 5 ms"),
             ("target 20 ms", "goal 20 ms", 16, "is not of the form 'target 5 ms"),
