@@ -4,8 +4,8 @@
     early_marks.py MODEL.onnx OUT.onnx [--idle SHARE]
 
 A lone flow of L in its slow start fills the link for a moment in each round trip. Marks at a shorter ramp or target end the start long
-before the rate is found, and an idle link has no delay to gain: on links over 100 Mbit/s and 100 ms students without the rule left half of the
-throughput there (LOG.md). The rule lowers P(feasible) of the candidates with a shorter target or a lower ramp than the first one by 20
+before the rate is found, and an idle link has no delay to gain: on links over 100 Mbit/s and some 100 ms students without the rule left a third
+to two thirds of the throughput (LOG.md). The rule lowers P(feasible) of the candidates with a shorter target or a lower ramp than the first one by 20
 logits where the share of the capacity that was idle over half a second is above --idle and no flow of C is seen. Scores, and the answers
 to every other state, stay what they were.
 """
