@@ -95,7 +95,7 @@ fn the_same_bytes_whatever_the_jobs_and_whether_it_was_resumed() {
             "there is another scenario called 'one'",
         ),
         (vec!["eval", &one, "--policy", "replay:x.csv", "--out", &a], 65, "x.csv: No such file"),
-        (vec!["eval", &one, "--policy", "codel", "--split", "all"], 64, "train, dev, test"),
+        (vec!["eval", &one, "--policy", "codel", "--split", "all"], 64, "train, low, dev, test"),
         (vec!["eval", "nothing.toml", "--policy", "codel", "--out", &a], 78, "nothing.toml: cannot read"),
     ] {
         let run = l4sd(&args);

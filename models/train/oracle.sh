@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
         --l4sd) l4sd=$2; shift 2 ;;
         --grid) grids+=("$2"); shift 2 ;;
         --feed-forward) rule=(--feed-forward "$2"); shift 2 ;;
-        train:* | dev:* | test:*) splits+=("$1"); shift ;;
+        train:* | low:* | dev:* | test:*) splits+=("$1"); shift ;;
         *) die "'$1' is neither an option nor SPLIT:DRAWS such as dev:2" ;;
     esac
 done

@@ -40,6 +40,8 @@ ON_GPU = ("ablate", "teacher", "judge-teacher", "members", "ensemble", "distill"
 PLACE, PLACE_FLAGS = ("--threads", "--jobs"), ("--ray",)
 SHIPPED = ROOT / "models" / "student.onnx"
 WEIGHTS = "safetensors"
+# What values.records reads for train: that split and low.
+OF_TRAIN = "oracle-[tl][ro]*.jsonl.gz*"
 TAIL = 20
 # torchrun gives its processes 30 s to end, and they are of its group no more.
 GRACE_S = 40
@@ -114,7 +116,7 @@ def sizes(args):
         )
     # Of the minutes that a stage may take, what it may train: the rest is for the simulation around it.
     return Sizes(
-        oracle=["--budget-s", f"{54 * minutes:g}", "dev:1", "train:4"],
+        oracle=["--budget-s", f"{54 * minutes:g}", "dev:1", "train:4", "low:1"],
         histories=["--passes", "4"],
         members=["--dagger-passes", "1"],
         teacher=["--backbone", args.backbone, "--minutes", f"{minutes / 2:g}"],
@@ -141,8 +143,8 @@ def plan(args):
         oracle = args.oracle
     else:
         oracle = out / "oracle"
-        add("oracle", "", [script("oracle.sh"), "--l4sd", args.l4sd, "--out", oracle, "--jobs", str(args.threads), *size.oracle], [args.l4sd], ["oracle-train.jsonl.gz*"], keep=True)
-    links, model = oracle / "oracle-train.jsonl.gz*", args.model
+        add("oracle", "", [script("oracle.sh"), "--l4sd", args.l4sd, "--out", oracle, "--jobs", str(args.threads), *size.oracle], [args.l4sd], [OF_TRAIN], keep=True)
+    links, model = oracle / OF_TRAIN, args.model
     seen = []
     for seed, (name, follow) in enumerate({"drawn": None, "model": model}.items(), HISTORIES_SEED):
         followed = ["--model", follow] if follow else []

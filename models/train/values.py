@@ -55,10 +55,12 @@ def as_candidates(told, name):
 
 
 def records(folder, split):
-    """Records of the links of a split, in the order of the file."""
+    """Records of the links of a split, in the order of the file; of train, those of low behind them if they are there."""
     parts = sorted(Path(folder).glob(f"oracle-{split}.jsonl.gz*"))
     if not parts:
         raise SystemExit(f"{folder}: there is no oracle-{split}.jsonl.gz; models/train/oracle.sh writes it")
+    if split == "train":
+        parts += sorted(Path(folder).glob("oracle-low.jsonl.gz*"))
     text = gzip.decompress(b"".join(p.read_bytes() for p in parts)).decode()
     found = [line["record"] for line in map(json.loads, text.splitlines()) if "record" in line]
     rules = {}

@@ -32,7 +32,7 @@ pub(super) struct EvalArgs {
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     pub(super) policy: Vec<Policy>,
     /// Which links are drawn
-    #[arg(long, value_name = "SPLIT", value_parser = ["train", "dev", "test"], default_value = "dev")]
+    #[arg(long, value_name = "SPLIT", value_parser = ["train", "low", "dev", "test"], default_value = "dev")]
     pub(super) split: String,
     /// Seed that the links of the split are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]

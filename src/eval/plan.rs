@@ -40,7 +40,7 @@ pub enum PlanError {
         known: String,
     },
     /// No split.
-    #[error("there is no split '{0}'; it is one of train, dev, test")]
+    #[error("there is no split '{0}'; it is one of train, low, dev, test")]
     NoSplit(String),
     /// Results could not tell two cells apart.
     #[error("{name}: there is another scenario called '{cell}'; name each once")]

@@ -89,7 +89,7 @@ def grid_scenarios(
 ) -> list[str]:
     """Scenario texts of a grid of ``l4sd eval``, such as rfc9332, steps, or web: what environments take.
 
-    ``split`` is train, dev, or test; ``draws`` links are drawn near each point of the grid, 1 to 1000; ``smoke`` is three of
+    ``split`` is train, low (to train on too), dev, or test; ``draws`` links are drawn near each point of the grid, 1 to 1000; ``smoke`` is three of
     10 s instead. Raises ValueError that names what is wrong.
     """
     return _core.grid_scenarios(grid, split, split_seed, draws, smoke)

@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m l4sd_gym.scale", description="l4sd eval as Ray tasks")
     parser.add_argument("grids", nargs="*", metavar="GRID", help="as for l4sd eval")
     parser.add_argument("--policy", action="append", required=True, help="beside dualpi2; may be repeated")
-    parser.add_argument("--split", default="dev", choices=["train", "dev", "test"])
+    parser.add_argument("--split", default="dev", choices=["train", "low", "dev", "test"])
     parser.add_argument("--split-seed", type=int, default=1, metavar="N")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--draws", type=int, default=1, metavar="N")

@@ -111,7 +111,7 @@ def test_scenarios_of_a_grid() -> None:
     [
         ({"grids": ["nowhere"]}, "there is no grid 'nowhere'"),
         ({"policies": ["red"]}, "policy 'red'"),
-        ({"split": "all"}, "there is no split 'all'; it is one of train, dev, test"),
+        ({"split": "all"}, "there is no split 'all'; it is one of train, low, dev, test"),
         ({"seeds": 0}, "seeds = 0 is not in 1 to 100"),
         ({"draws": 0}, "draws = 0 is not in 1 to 1000"),
     ],

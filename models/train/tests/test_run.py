@@ -49,7 +49,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     assert [t for t in commands(tmp_path, "--members", "1") if t.startswith("members")] == [taught[0], alone[0]]
     assert [title.split()[0] for title in plain] == sorted((t.split()[0] for t in plain), key=run.STAGES.index), "in the order of the stages"
     assert set(run.STAGES) == {t.split()[0] for t in plain}
-    assert "--budget-s 540 dev:1 train:4" in plain["oracle"] and "--minutes 5 " in plain["teacher seed-1"] and "--seconds 480 " in plain["rl seed-1"]
+    assert "--budget-s 540 dev:1 train:4 low:1" in plain["oracle"] and "--minutes 5 " in plain["teacher seed-1"] and "--seconds 480 " in plain["rl seed-1"]
     assert "--passes 4 " in plain["histories drawn"] and "OUT/histories/drawn/histories.npz OUT/histories/model/histories.npz" in plain["teacher seed-1"]
     for words, change in (
         (["--minutes", "2"], {"oracle": "--budget-s 108 ", "teacher seed-1": "--minutes 1 ", "rl seed-1": "--seconds 96 "}),

@@ -141,6 +141,18 @@ def test_records_of_a_link_with_and_without_a_rule_are_refused(tmp_path: Path) -
         values.records(tmp_path, "train")
 
 
+def test_links_of_low_come_behind_those_of_train_and_of_no_other_split(tmp_path: Path) -> None:
+    import gzip
+    import json
+
+    for split in ("train", "dev", "low"):
+        lines = [json.dumps({"unit": n, "record": {"cell": {"grid": split, "name": n}, "scenario": n}}) + "\n" for n in "ab"]
+        (tmp_path / f"oracle-{split}.jsonl.gz").write_bytes(gzip.compress("".join(lines).encode()))
+    names = lambda split: [r["cell"]["grid"] + r["cell"]["name"] for r in values.records(tmp_path, split)]  # noqa: E731
+    assert names("train") == ["traina", "trainb", "lowa", "lowb"]
+    assert names("dev") == ["deva", "devb"]
+
+
 def test_what_a_file_of_fewer_settings_says_is_put_in_today_s_order() -> None:
     today = values.knobs()
     told = {"l4sd.candidates": json.dumps([today[0], today[7], today[3]])}

@@ -2,7 +2,8 @@
 //! DualPI2 evaluation arXiv 2209.01078, RFC 7928, heistp's l4s-tests); each cell is a link drawn near one of them.
 //!
 //! Train, dev and test never share a link: rates and round trips are drawn from other ranges around each point
-//! ([`Split::around`]), and the ranges of neighbouring points do not meet. A cell is a scenario file, written here, so
+//! ([`Split::around`]), and the ranges of neighbouring points do not meet. Train lies above the points, low, which is to
+//! fit to as well, below them. A cell is a scenario file, written here, so
 //! that whatever runs scenarios can run it.
 
 mod cells;
@@ -135,12 +136,14 @@ pub enum Split {
     Dev,
     /// To report.
     Test,
+    /// To fit to as well: below each point, so that what is fitted has links on both sides of those that it is judged on.
+    Low,
 }
 
 impl Split {
     /// The split of this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Train, Self::Dev, Self::Test].into_iter().find(|s| s.name() == name)
+        [Self::Train, Self::Dev, Self::Test, Self::Low].into_iter().find(|s| s.name() == name)
     }
 
     /// Its name.
@@ -149,16 +152,18 @@ impl Split {
             Self::Train => "train",
             Self::Dev => "dev",
             Self::Test => "test",
+            Self::Low => "low",
         }
     }
 
     /// Rates and round trips are drawn between these multiples of a point. Points of a grid are at least a factor of
-    /// 1.66 apart, so that no range of one split meets a range of another.
+    /// 1.66 apart, so that no range of one split meets a range of another; those of train and low, both to fit to, may.
     pub const fn around(self) -> (f64, f64) {
         match self {
             Self::Train => (1.10, 1.38),
             Self::Dev => (0.85, 0.91),
             Self::Test => (0.96, 1.04),
+            Self::Low => (0.64, 0.80),
         }
     }
 }
@@ -262,7 +267,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_every_cell_reads() {
         for grid in Grid::ALL {
-            for split in [Split::Train, Split::Dev, Split::Test] {
+            for split in [Split::Train, Split::Dev, Split::Test, Split::Low] {
                 let cells = grid.cells(split, 1, 1);
                 let mut names: Vec<_> = cells.iter().map(|c| &c.name).collect();
                 names.sort();
@@ -294,10 +299,11 @@ mod tests {
         );
     }
 
-    /// Whatever the seeds, no link of one split is a link of another: the ranges around all points are apart.
+    /// Whatever the seeds, no link to fit to is a link to choose by or to report: the ranges around all points are apart.
     #[test]
     fn splits_are_disjoint() {
-        let splits = [Split::Train, Split::Dev, Split::Test];
+        let splits = [Split::Train, Split::Dev, Split::Test, Split::Low];
+        let to_fit_to = |s: Split| matches!(s, Split::Train | Split::Low);
         for grid in Grid::ALL {
             let points = grid.points();
             for value in [|p: &Point| p.rate, |p: &Point| p.rtt] {
@@ -310,7 +316,7 @@ mod tests {
                 for (s, low, high) in &ranges {
                     for (t, other_low, other_high) in &ranges {
                         assert!(
-                            s == t || high < other_low || other_high < low,
+                            s == t || to_fit_to(*s) && to_fit_to(*t) || high < other_low || other_high < low,
                             "{grid:?}: {s:?} {low}-{high} and {t:?}"
                         );
                     }
