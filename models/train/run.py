@@ -7,7 +7,7 @@ Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
-A teacher has --members students, whose mean is put into one, `ensemble`, and with several --seeds the mean of these into one more, `teachers-ensemble`, which is what ships; `alone-ensemble` is the mean of --members without a teacher. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
+A teacher has --members students, whose mean is put into one, `ensemble`, and with several --seeds that of all teachers' students into one more, `teachers-ensemble`, which is what ships; `alone-ensemble` is the mean of --members without a teacher. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
 a part of the ablation's runs, each on a GPU of its own. With --ranks a teacher is trained by several processes of torchrun, on as many of
 the GPUs; nothing else is, and nothing over several hosts. With --ray the episodes of histories go to the machines of a Ray cluster.
 """
@@ -49,7 +49,7 @@ GRACE_S = 40
 MEMBERS_SEED = 101
 # Far from those of training, from which teachers and students draw the seeds of their own episodes.
 HISTORIES_SEED = 91
-# Of the means of several students: P(feasible) from which a setting is eligible, chosen on dev. Their rounds have that of distill.py.
+# Of the means of several students, in their rounds too: P(feasible) from which a setting is eligible, chosen on dev.
 THRESHOLD = "0.45"
 # Grids that few-shot is not trained on and is tried on, and the share of the other links that is not trained on either.
 HELD_OUT, HELD_LINKS = ("flows", "rtt", "steps", "bursty"), "0.1"
@@ -88,6 +88,7 @@ class Sizes:
     oracle: list
     histories: list = field(default_factory=list)
     members: list = field(default_factory=list)
+    ensemble: list = field(default_factory=list)
     fewshot: list = field(default_factory=list)
     fewshot_eval: list = field(default_factory=list)
     ablate: list = field(default_factory=list)
@@ -104,7 +105,8 @@ def sizes(args):
         return Sizes(
             oracle=["--smoke", "--budget-s", "60", "train:1"],
             histories=["--passes", "1"],
-            members=["--epochs", "1", "--dagger", "1", "--dagger-passes", "1"],
+            members=["--epochs", "1", "--dagger", "0"],
+            ensemble=["--epochs", "1", "--dagger", "1", "--dagger-passes", "1"],
             fewshot=["--epochs", "1", "--dagger", "1"],
             fewshot_eval=["--smoke", "--seeds", "1", "--bootstrap", "200"],
             ablate=["--arms", "tiny", "--shares", "1", "--seeds", "1", "--updates", "4", "--batch", "8"],
@@ -118,7 +120,8 @@ def sizes(args):
     return Sizes(
         oracle=["--budget-s", f"{54 * minutes:g}", "dev:1", "train:4", "low:1"],
         histories=["--passes", "4"],
-        members=["--dagger-passes", "1"],
+        members=["--dagger", "0"],
+        ensemble=["--dagger-passes", "1"],
         teacher=["--backbone", args.backbone, "--minutes", f"{minutes / 2:g}"],
         rl=["--seconds", f"{48 * minutes:g}"],
         judge=["--split", "dev"],
@@ -166,15 +169,16 @@ def plan(args):
         teachers[name] = seed, *add("teacher", name, [*torchrun, script("teacher.py"), oracle, out / "teacher" / name / f"teacher.{WEIGHTS}", "--histories", *seen, *size.teacher, *weights, *threads, "--seed", seed, *device], [links, *seen], [f"teacher.{WEIGHTS}", "teacher.npz"], seed, gpus=args.ranks)
         add("judge-teacher", name, [*python, script("judge.py"), teachers[name][1], out / "judge-teacher" / name, *size.judge_teacher, *weights, *device], teachers[name][1:2], ["results-teacher.json.gz"], seed)
     members = {}
-    for name, (_, taught, _) in (teachers | {"alone": (None, None, None)}).items():
+    for name, (_, taught, told) in (teachers | {"alone": (None, None, None)}).items():
         of_teacher = [taught, "--share", "0.7", *weights] if taught else ["none", "--share", "0"]
+        states = [told] if told else seen
         for seed in range(MEMBERS_SEED, MEMBERS_SEED + (2 if args.tiny else args.members)):
-            made = add("members", f"{name}-{seed}", [*python, script("distill.py"), oracle, of_teacher[0], out / "members" / f"{name}-{seed}" / f"student.{WEIGHTS}", *of_teacher[1:], "--histories", *seen, *size.members, *threads, "--seed", seed, *device], [links, *seen, *([taught] if taught else [])], [f"student.{WEIGHTS}"], seed)
+            made = add("members", f"{name}-{seed}", [*python, script("distill.py"), oracle, of_teacher[0], out / "members" / f"{name}-{seed}" / f"student.{WEIGHTS}", *of_teacher[1:], "--histories", *states, *size.members, *threads, "--seed", seed, *device], [links, *states, *([taught] if taught else [])], [f"student.{WEIGHTS}"], seed)
             members.setdefault(name, []).extend(made)
-    mean_of = lambda name, of: add("ensemble", name, [*python, script("ensemble.py"), oracle, out / "ensemble" / name / f"student.{WEIGHTS}", *of, "--histories", *seen, *size.members, "--share", "0.8", *threads, *device], [links, *seen, *of], [f"student.{WEIGHTS}"])[0]  # noqa: E731
+    mean_of = lambda name, of: add("ensemble", name, [*python, script("ensemble.py"), oracle, out / "ensemble" / name / f"student.{WEIGHTS}", *of, "--histories", *seen, *size.ensemble, "--share", "0.8", "--threshold", THRESHOLD, *threads, *device], [links, *seen, *of], [f"student.{WEIGHTS}"])[0]  # noqa: E731
     means = {name: mean_of(name, of) for name, of in members.items()}
     if len(teachers) > 1:
-        means["teachers"] = mean_of("teachers", [means[name] for name in teachers])
+        means["teachers"] = mean_of("teachers", [of for name in teachers for of in members[name]])
     for name, (seed, taught, all_seen) in teachers.items():
         seeded = ["--seed", seed, *device]
         of = lambda stage, file, name=name: out / stage / name / file  # noqa: E731

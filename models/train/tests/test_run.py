@@ -41,7 +41,8 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     plain = commands(tmp_path)
     taught, alone = ([f"members {name}-{seed}" for seed in (101, 102, 103)] for name in ("seed-1", "alone"))
     members = [*taught, *alone]
-    assert [t for t in plain if t.startswith("members")] == members and all("--histories OUT/histories/drawn" in plain[m] and f" --seed {m[-3:]} " in plain[m] for m in members)
+    assert [t for t in plain if t.startswith("members")] == members and all(" --dagger 0 " in plain[m] and f" --seed {m[-3:]} " in plain[m] for m in members)
+    assert all("--histories OUT/teacher/seed-1/teacher.npz --dagger" in plain[m] for m in taught) and all("--histories OUT/histories/drawn" in plain[m] for m in alone)
     assert all(" OUT/teacher/seed-1/teacher.safetensors " in plain[m] and "--share 0.7 " in plain[m] for m in taught) and all("--share 0 " in plain[m] and "teacher.safetensors" not in plain[m] for m in alone)
     for name, of in (("seed-1", taught), ("alone", alone)):
         assert all(f"OUT/{m.replace(' ', '/')}/student.safetensors " in plain[f"ensemble {name}"] for m in of) and f"OUT/export/{name}-ensemble/student.onnx" in plain[f"judge {name}-ensemble"]
@@ -70,8 +71,9 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     together = {t for t in two if " teachers" in t}
     assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) - len(together) == 2 * len(plain) - 17, "of each seed all but oracle, two histories, the data of few-shot, ablation, what is without a teacher (three members, their mean, its four files, two judgements), what ships and the card"
     assert together == {"ensemble teachers", *(f"export teachers-ensemble{part}" for part in ("", "-plain", "-held", "-int8")), *(f"judge teachers-ensemble{part}" for part in ("", "-int8"))}
-    assert " OUT/ensemble/seed-1/student.safetensors OUT/ensemble/seed-7/student.safetensors --histories " in two["ensemble teachers"], "of those with a teacher alone"
-    assert all(("--threshold 0.45" in command) == title.endswith("-ensemble-plain") for title, command in two.items())
+    of = " ".join(f"OUT/members/seed-{t}-{m}/student.safetensors" for t in (1, 7) for m in (101, 102, 103))
+    assert f"/student.safetensors {of} --histories " in two["ensemble teachers"], "of all students with a teacher, and of them alone"
+    assert all(("--threshold 0.45" in command) == (title.endswith("-ensemble-plain") or title.startswith("ensemble ")) for title, command in two.items())
     assert two["fewshot seed-7"].endswith(" --seed 7") and two["fewshot data"] == plain["fewshot data"] and "OUT/fewshot/seed-7/fewshot.safetensors OUT/fewshot/seed-7-eval/eval.json flows rtt steps bursty" in two["fewshot seed-7-eval"]
     assert all(f"--hold-out {grid} " in plain["fewshot seed-1"] for grid in plain["fewshot seed-1-eval"].split()[-4:]), "tried on what it was not trained on"
     assert "--share 0 " in plain["distill seed-1-alone"] and "--share" not in plain["distill seed-1"]
