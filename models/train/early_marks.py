@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -71,12 +70,9 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--idle", type=float, default=IDLE, help="share of the capacity, over half a second")
     args = parser.parse_args()
-    from l4sd_gym import FEATURES, SCHEMA_HASH
+    from l4sd_gym import FEATURES
 
-    model = onnx.load(args.model)
-    told = {p.key: p.value for p in model.metadata_props}
-    if told.get("l4sd.schema") != SCHEMA_HASH:
-        raise SystemExit(f"{args.model}: made for schema {told.get('l4sd.schema')}, this is {SCHEMA_HASH}; train it anew")
+    model, told = onnx_file.load(args.model)
     if KEY in told:
         raise SystemExit(f"{args.model}: it has the rule already; give the file that it was made from")
     if (inputs := [i.name for i in model.graph.input]) != ["features"]:

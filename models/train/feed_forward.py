@@ -13,9 +13,13 @@ pause, and does harm there (LOG.md). The graph, its scores and how often it runs
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 
 import onnx
+
+sys.path.insert(0, str(Path(__file__).parent))
+import onnx_file
 
 IDLE, P, FLOWS = 0.2, 0.03, 2.5
 FACTOR = 0.25
@@ -43,12 +47,7 @@ def main():
     parser.add_argument("--p", type=float, default=P, help="p', the base probability")
     parser.add_argument("--flows", type=float, default=FLOWS, help="steady flows of C, in the second before")
     args = parser.parse_args()
-    from l4sd_gym import SCHEMA_HASH
-
-    model = onnx.load(args.model)
-    told = {p.key: p.value for p in model.metadata_props}
-    if told.get("l4sd.schema") != SCHEMA_HASH:
-        raise SystemExit(f"{args.model}: made for schema {told.get('l4sd.schema')}, this is {SCHEMA_HASH}; train it anew")
+    model, told = onnx_file.load(args.model)
     if any(o.name == "feed_forward" for o in model.graph.output) or "l4sd.feed_forward_rule" in told:
         raise SystemExit(f"{args.model}: it has a feed-forward already; give the file that it was made from")
     notes = {"l4sd.feed_forward_rule": rule(args.idle, args.p, args.flows), "feed_forward": f"idle over {args.idle:g}, p' over {args.p:g}, steady flows of C over {args.flows:g}"}

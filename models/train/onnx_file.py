@@ -143,6 +143,17 @@ def _export(path, module, inputs, outputs, metadata, fields):
     print(f"{path}: largest difference between torch and the graph:", float(np.abs(np.array(own) - np.array(graph)).max()))
 
 
+def load(path):
+    """The model of a file that was made for today's schema, and its metadata."""
+    from l4sd_gym import SCHEMA_HASH
+
+    model = onnx.load(path)
+    told = {p.key: p.value for p in model.metadata_props}
+    if told.get("l4sd.schema") != SCHEMA_HASH:
+        raise SystemExit(f"{path}: made for schema {told.get('l4sd.schema')}, this is {SCHEMA_HASH}; train it anew")
+    return model, told
+
+
 def finish(path, model, metadata, golden_in):
     """Writes the file of a policy that takes features alone."""
     return _finish(path, model, metadata, [(x,) for x in golden_in], ["features"], {"l4sd.candidates": _candidates()})

@@ -100,12 +100,9 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     import onnxruntime
-    from l4sd_gym import SCHEMA_HASH, rules
+    from l4sd_gym import rules
 
-    model = onnx.load(args.model)
-    told = {p.key: p.value for p in model.metadata_props}
-    if told.get("l4sd.schema") != SCHEMA_HASH:
-        raise SystemExit(f"{args.model}: made for schema {told.get('l4sd.schema')}, this is {SCHEMA_HASH}; train it anew")
+    model, told = onnx_file.load(args.model)
     if (inputs := [i.name for i in model.graph.input]) != ["features"]:
         raise SystemExit(f"{args.model}: it reads {', '.join(inputs)}; only a model of features alone is made smaller")
     features = states_of(args.states)
