@@ -72,6 +72,8 @@ class Prompts:
 
     def other(self, link, rng, near=False):
         """Another link; a near one has about its rate."""
+        if len(self.links) < 2:
+            raise SystemExit("of one link alone none can be shown as the wrong one; give more (--links, fewer --hold-out)")
         while True:
             if near:
                 at = np.clip(self.place[link] + rng.integers(-NEAR, NEAR + 1), 0, len(self.ranked) - 1)
@@ -342,9 +344,12 @@ def main():
         model.eval()
         print(f"round {step}: {sum(map(len, own))} states of {len(prompts.links)} links, loss {loss:.4f}, {time.monotonic() - begin:.0f} s", flush=True)
         for name, some in (("trained on", own[:: max(len(own) // 200, 1)]), ("of the same grids, held out", near), ("of grids held out", others)):
-            if some:
+            links = sorted({int(data.link[g[0]]) for g in some})
+            if len(links) == 1:
+                print(f"links {name}: one, and no other to show beside it; not looked at")
+            elif links:
                 print(f"links {name}: {len(some)} episodes")
-                cost_of_choice(model, data, Prompts(data.bank, sorted({int(data.link[g[0]]) for g in some})), some, v, c, args)
+                cost_of_choice(model, data, Prompts(data.bank, links), some, v, c, args)
         if step < args.dagger:
             parts.append(gather(records, 10 + step, args.seed + 31, args.threads, own_policy(model, prompts, args, args.seed + step)))
     rng = np.random.default_rng(args.seed)

@@ -76,6 +76,8 @@ def test_what_is_shown_beside_a_state_is_of_other_episodes():
         assert sorted(some) == [4, 5] and b.return_[some[0]] <= b.return_[some[1]]
     prompts = fewshot.Prompts(b, range(3))
     assert {prompts.other(1, rng) for _ in range(50)} == {0, 2}
+    with pytest.raises(SystemExit, match="none can be shown as the wrong one"):
+        fewshot.Prompts(b, [1]).other(1, rng)
 
 
 def test_the_context_says_nothing_of_what_is_masked_and_is_zero_for_no_demonstration():
