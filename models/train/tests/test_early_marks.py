@@ -15,7 +15,9 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import early_marks  # noqa: E402
+import feed_forward  # noqa: E402
 import networks  # noqa: E402
+import quantize  # noqa: E402
 import student  # noqa: E402
 import values  # noqa: E402
 from l4sd_gym import FEATURES  # noqa: E402
@@ -67,3 +69,16 @@ def test_a_file_is_ruled_once(files: tuple[Path, Path], tmp_path: Path) -> None:
     assert set(told[1]) - set(told[0]) == {"early_marks"} and {k for k in told[0] if told[0][k] != told[1][k]} <= {"l4sd.golden_out"}
     with pytest.raises(SystemExit, match="it has the rule already"):
         run(files[1], tmp_path / "twice.onnx")
+
+
+@pytest.mark.parametrize("script", [early_marks, feed_forward, quantize])
+def test_a_file_of_another_schema_is_refused(files: tuple[Path, Path], tmp_path: Path, script: object) -> None:
+    old, out = tmp_path / "old.onnx", tmp_path / "out.onnx"
+    model = onnx.load(files[0])
+    (schema,) = (p for p in model.metadata_props if p.key == "l4sd.schema")
+    schema.value = "0" * 64
+    onnx.save(model, old)
+    sys.argv = ["x", str(old), str(out), *(["--states", "none.npz"] if script is quantize else [])]
+    with pytest.raises(SystemExit, match="old.onnx: made for schema 0{64}, this is .*; train it anew"):
+        script.main()
+    assert not out.exists()
