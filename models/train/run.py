@@ -7,7 +7,7 @@ Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
-A teacher has --members students, whose mean is put into one, `ensemble`, and with several --seeds that of all teachers' students into one more, `teachers-ensemble`, which is what ships; `alone-ensemble` is the mean of --members without a teacher. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
+A teacher has --members students, whose mean is put into one, `ensemble`, and with several --seeds that of all teachers' students into one more, `teachers-ensemble`, which is what ships; `alone-ensemble` is the mean of --members without a teacher. Each mean is judged with every gain at every target too, `-wider`. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
 a part of the ablation's runs, each on a GPU of its own. With --ranks a teacher is trained by several processes of torchrun, on as many of
 the GPUs; nothing else is, and nothing over several hosts. With --ray the episodes of histories go to the machines of a Ray cluster.
 """
@@ -51,6 +51,8 @@ MEMBERS_SEED = 101
 HISTORIES_SEED = 91
 # Of the means of several students, in their rounds too: P(feasible) from which a setting is eligible, chosen on dev.
 THRESHOLD = "0.45"
+# Of the same means with every gain at every target: what their logits are raised by, chosen on dev and unseen links of train (LOG.md).
+BOLDER = "0.5"
 # Grids that few-shot is not trained on and is tried on, and the share of the other links that is not trained on either.
 HELD_OUT, HELD_LINKS = ("flows", "rtt", "steps", "bursty"), "0.1"
 # A line of a stage that has figures, those with a point: "round 1: 30 updates, loss 0.52".
@@ -192,11 +194,14 @@ def plan(args):
             (files[f"{kind}-int8"],) = add("export", f"{name}-{kind}-int8", [*python, script("quantize.py"), file, out / "export" / f"{name}-{kind}-int8" / "student.onnx", "--states", pupil], [file, pupil], ["student.onnx"], seed)
         shown += [(f"{name}-{kind}", file) for kind, file in files.items()]
     for name, mean in means.items():
-        (plain,) = add("export", f"{name}-ensemble-plain", [*python, script("export.py"), mean, out / "export" / f"{name}-ensemble-plain" / "student.onnx", "--threshold", THRESHOLD], [mean], ["student.onnx"])
-        (held,) = add("export", f"{name}-ensemble-held", [*python, script("early_marks.py"), plain, out / "export" / f"{name}-ensemble-held" / "student.onnx"], [plain], ["student.onnx"])
-        (ruled,) = add("export", f"{name}-ensemble", [*python, script("feed_forward.py"), held, out / "export" / f"{name}-ensemble" / "student.onnx"], [held], ["student.onnx"])
-        (small,) = add("export", f"{name}-ensemble-int8", [*python, script("quantize.py"), ruled, out / "export" / f"{name}-ensemble-int8" / "student.onnx", "--states", mean], [ruled, mean], ["student.onnx"])
-        shown += [(f"{name}-ensemble", ruled), (f"{name}-ensemble-int8", small)]
+        ruled = {}
+        for kind, more in (("", []), ("-wider", ["--wider", "--bolder", BOLDER])):
+            of = f"{name}-ensemble{kind}"
+            (plain,) = add("export", f"{of}-plain", [*python, script("export.py"), mean, out / "export" / f"{of}-plain" / "student.onnx", "--threshold", THRESHOLD, *more], [mean], ["student.onnx"])
+            (held,) = add("export", f"{of}-held", [*python, script("early_marks.py"), plain, out / "export" / f"{of}-held" / "student.onnx"], [plain], ["student.onnx"])
+            (ruled[kind],) = add("export", of, [*python, script("feed_forward.py"), held, out / "export" / of / "student.onnx"], [held], ["student.onnx"])
+        (small,) = add("export", f"{name}-ensemble-int8", [*python, script("quantize.py"), ruled[""], out / "export" / f"{name}-ensemble-int8" / "student.onnx", "--states", mean], [ruled[""], mean], ["student.onnx"])
+        shown += [(f"{name}-ensemble", ruled[""]), (f"{name}-ensemble-int8", small), (f"{name}-ensemble-wider", ruled["-wider"])]
     judged = []
     for name, file in shown:
         folder = out / "judge" / name

@@ -32,12 +32,12 @@ BUILT = {"utilization": 0.5, "ratio": 1.0, "p99_l": 0.4, "p99_c": 0.4, "mice": 1
 UNSCORED = (99.0, -99.0)
 
 
-def knobs():
-    """(target_s, gain, ramp_min_s) of each candidate."""
+def knobs(settings=CANDIDATES):
+    """(target_s, gain, ramp_min_s) of each of `settings`, bins of the three."""
     from l4sd_gym import ACTION_VALUES
 
     t, g, r = (ACTION_VALUES[k] for k in ("target", "gain", "ramp_min"))
-    return [(round(t[a] / 1e3, 9), g[b], round(r[c] / 1e3, 9)) for a, b, c in CANDIDATES]
+    return [(round(t[a] / 1e3, 9), g[b], round(r[c] / 1e3, 9)) for a, b, c in settings]
 
 
 def as_candidates(told, name):
@@ -45,7 +45,7 @@ def as_candidates(told, name):
     chosen; a setting of the file that is no candidate would be lost, and is refused. `told` is the file's metadata, `name` what errors call it."""
     has, today = [tuple(setting) for setting in json.loads(told["l4sd.candidates"])], knobs()
     if lost := set(has) - set(today):
-        raise SystemExit(f"{name}: it has the setting {list(min(lost))}, which is no candidate any more (src/eval/oracle/settings.rs); take one that was trained since")
+        raise SystemExit(f"{name}: it has the setting {list(min(lost))}, which is no candidate any more (src/eval/oracle/settings.rs); take one that was trained since, or that was exported without --wider")
     place = np.array([has.index(setting) if setting in has else -1 for setting in today])
 
     def placed(score, feasible):

@@ -69,11 +69,13 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     assert "oracle" not in given and "histories.py found " in given["histories drawn"]
     two = commands(tmp_path, "--seeds", "1,7")
     together = {t for t in two if " teachers" in t}
-    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) - len(together) == 2 * len(plain) - 17, "of each seed all but oracle, two histories, the data of few-shot, ablation, what is without a teacher (three members, their mean, its four files, two judgements), what ships and the card"
-    assert together == {"ensemble teachers", *(f"export teachers-ensemble{part}" for part in ("", "-plain", "-held", "-int8")), *(f"judge teachers-ensemble{part}" for part in ("", "-int8"))}
+    assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) - len(together) == 2 * len(plain) - 21, "of each seed all but oracle, two histories, the data of few-shot, ablation, what is without a teacher (three members, their mean, its seven files, three judgements), what ships and the card"
+    assert together == {"ensemble teachers", *(f"export teachers-ensemble{part}" for part in ("", "-plain", "-held", "-int8", "-wider", "-wider-plain", "-wider-held")), *(f"judge teachers-ensemble{part}" for part in ("", "-int8", "-wider"))}
     of = " ".join(f"OUT/members/seed-{t}-{m}/student.safetensors" for t in (1, 7) for m in (101, 102, 103))
     assert f"/student.safetensors {of} --histories " in two["ensemble teachers"], "of all students with a teacher, and of them alone"
-    assert all(("--threshold 0.45" in command) == (title.endswith("-ensemble-plain") or title.startswith("ensemble ")) for title, command in two.items())
+    assert all(("--threshold 0.45" in command) == (title.endswith(("-ensemble-plain", "-ensemble-wider-plain")) or title.startswith("ensemble ")) for title, command in two.items())
+    assert all(("--wider --bolder 0.5" in command) == title.endswith("-ensemble-wider-plain") for title, command in two.items())
+    assert "OUT/export/seed-1-ensemble-wider-plain/student.onnx" in plain["export seed-1-ensemble-wider-held"] and "OUT/export/seed-1-ensemble-wider-held/student.onnx" in plain["export seed-1-ensemble-wider"] and "OUT/export/seed-1-ensemble-wider/student.onnx" in plain["judge seed-1-ensemble-wider"]
     assert two["fewshot seed-7"].endswith(" --seed 7") and two["fewshot data"] == plain["fewshot data"] and "OUT/fewshot/seed-7/fewshot.safetensors OUT/fewshot/seed-7-eval/eval.json flows rtt steps bursty" in two["fewshot seed-7-eval"]
     assert all(f"--hold-out {grid} " in plain["fewshot seed-1"] for grid in plain["fewshot seed-1-eval"].split()[-4:]), "tried on what it was not trained on"
     assert "--share 0 " in plain["distill seed-1-alone"] and "--share" not in plain["distill seed-1"]
