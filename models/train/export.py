@@ -33,7 +33,7 @@ def main():
     metadata = saved["metadata"] | ({} if args.threshold is None else {"l4sd.threshold": args.threshold})
     if args.wider:
         net = wider.Wider(net, names, args.bolder or 0.0).eval()
-        metadata |= {"l4sd.candidates": json.dumps(values.knobs(wider.settings())), "wider": f"{len(values.CANDIDATES)} settings taught, logits {args.bolder or 0:+g}"}
+        metadata |= {"l4sd.candidates": json.dumps(values.knobs(wider.settings())), "taught": len(values.CANDIDATES), "bolder": args.bolder or 0.0}
     limit = student.export(net, args.out, saved["features"].astype("float32"), names, metadata, saved["golden"])
     print(f"{args.out}: distance limit {limit:.3g}")
 

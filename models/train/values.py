@@ -42,10 +42,11 @@ def knobs(settings=CANDIDATES):
 
 def as_candidates(told, name):
     """What puts (score, feasible), each (n, settings of a model file), in the order of CANDIDATES. Those that the file does not score are never
-    chosen; a setting of the file that is no candidate would be lost, and is refused. `told` is the file's metadata, `name` what errors call it."""
+    chosen, nor are those that export.py --wider put behind the ones that were taught; another setting that is no candidate would be lost, and is refused. `told` is the file's metadata, `name` what errors call it."""
     has, today = [tuple(setting) for setting in json.loads(told["l4sd.candidates"])], knobs()
+    has = has[: int(told.get("taught", len(has)))]
     if lost := set(has) - set(today):
-        raise SystemExit(f"{name}: it has the setting {list(min(lost))}, which is no candidate any more (src/eval/oracle/settings.rs); take one that was trained since, or that was exported without --wider")
+        raise SystemExit(f"{name}: it has the setting {list(min(lost))}, which is no candidate any more (src/eval/oracle/settings.rs); take one that was trained since")
     place = np.array([has.index(setting) if setting in has else -1 for setting in today])
 
     def placed(score, feasible):

@@ -167,6 +167,17 @@ def test_what_a_file_of_fewer_settings_says_is_put_in_today_s_order() -> None:
         assert rules.choose(score, feasible, np.array([current]), threshold, 0.05) == [7], "of those that the file scores the best"
 
 
+def test_settings_that_were_put_together_are_left_out_when_a_file_is_followed() -> None:
+    """Of three settings two were taught; the third is no candidate."""
+    today = values.knobs()
+    told = {"l4sd.candidates": json.dumps([today[0], today[7], (0.005, 3.0, 0.0008)]), "taught": "2"}
+    score, feasible = values.as_candidates(told, "x.onnx")(np.array([[0.0, -0.2, -0.9]], np.float32), np.array([[1.0, 2.0, 9.0]], np.float32))
+    assert (score[0, [0, 7]] == np.array([0, -0.2], np.float32)).all() and (feasible[0, [0, 7]] == [1, 2]).all()
+    assert rules.choose(score, feasible, np.array([0]), 0.45, 0.05) == [7]
+    with pytest.raises(SystemExit, match="which is no candidate"):
+        values.as_candidates(told | {"taught": "3"}, "x.onnx")
+
+
 def test_a_file_with_a_setting_that_is_no_candidate_is_refused() -> None:
     told = {"l4sd.candidates": json.dumps([values.knobs()[0], (0.005, 3.0, 0.0008)])}
     with pytest.raises(SystemExit, match=r"^x.onnx: it has the setting \[0.005, 3.0, 0.0008\], which is no candidate"):

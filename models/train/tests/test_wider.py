@@ -88,8 +88,8 @@ def test_the_file_says_what_it_scores(tmp_path: Path, capsys: pytest.CaptureFixt
 
     plain, wide = made("plain.onnx"), made("wide.onnx", "--wider", "--bolder", "0.5")
     told = wide.get_modelmeta().custom_metadata_map
-    assert json.loads(told["l4sd.candidates"]) == [list(k) for k in values.knobs(ALL)] and "wider" in told
-    assert "wider" not in plain.get_modelmeta().custom_metadata_map
+    assert json.loads(told["l4sd.candidates"]) == [list(k) for k in values.knobs(ALL)] and (told["taught"], told["bolder"]) == (str(len(values.CANDIDATES)), "0.5")
+    assert "taught" not in plain.get_modelmeta().custom_metadata_map
     for x in features[:5]:
         own, more = (s.run(["score", "feasible", "distance"], {"features": x[None]}) for s in (plain, wide))
         assert np.allclose(more[1][:, : own[1].shape[1]], own[1] + 0.5, atol=1e-5) and np.allclose(more[2], own[2], atol=1e-5)
