@@ -2,7 +2,7 @@
 """A model file with 8-bit weights of a model file with 32-bit floats: quantize.py MODEL.onnx OUT.onnx --states FILE
 
 Weights per channel, activations by their range at run time, in operators of the standard domain at the same operator set. Weights take 7 of their 8 bits: on processors without VNNI two products are added in 16 bits, which 8 bits
-can overflow. The distance stays in floats: the guard depends on it. Golden vectors are made anew, with TOLERANCE.
+can overflow. The distance stays in floats: the guard depends on it, and so does what puts settings together (wider.py). Golden vectors are made anew, with TOLERANCE.
 --states is a file of collect.py or histories, or a student's weights; on those states it says how the two files differ. It judges
 nothing in closed loop: `l4sd eval --policy model:OUT.onnx` does.
 """
@@ -23,6 +23,8 @@ import onnx_file
 # Between backends a rounded activation may fall to the other side, one step of 255 of its range.
 TOLERANCE = 0.05
 COMPARE = 2000
+# Of wider.Wider, in the graph: how much of each candidate's answer is in that of each setting.
+TABLE = "net.weights"
 # What a float of another backend may differ by.
 JITTER = 1e-6
 
@@ -42,7 +44,7 @@ def states_of(file):
 
 
 def kept(graph):
-    """Nodes that only the output `distance` is made from."""
+    """Nodes that only the output `distance` is made from, and those that put answers together (wider.py)."""
     made = {out: node for node in graph.node for out in node.output}
 
     def behind(name, seen):
@@ -54,11 +56,12 @@ def kept(graph):
         return seen
 
     others = [behind(o.name, set()) for o in graph.output if o.name != "distance"]
-    return sorted(behind("distance", set()) - set().union(*others))
+    together = {node.name for node in graph.node if TABLE in node.input}
+    return sorted(together | behind("distance", set()) - set().union(*others))
 
 
 def quantized(model):
-    """The graph of `model` with 8-bit weights, but for what the distance is made from."""
+    """The graph of `model` with 8-bit weights, but for what is `kept`."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

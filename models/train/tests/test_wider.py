@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="pip install torch")
-pytest.importorskip("onnx", reason="pip install onnx")
+onnx = pytest.importorskip("onnx", reason="pip install onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import export  # noqa: E402
 import networks  # noqa: E402
+import quantize  # noqa: E402
 import student  # noqa: E402
 import values  # noqa: E402
 import wider  # noqa: E402
@@ -94,6 +95,8 @@ def test_the_file_says_what_it_scores(tmp_path: Path, capsys: pytest.CaptureFixt
         own, more = (s.run(["score", "feasible", "distance"], {"features": x[None]}) for s in (plain, wide))
         assert np.allclose(more[1][:, : own[1].shape[1]], own[1] + 0.5, atol=1e-5) and np.allclose(more[2], own[2], atol=1e-5)
         assert more[0].shape == (1, len(ALL)) and (more[0][:, : own[0].shape[1]] <= own[0] + 1e-6).all(), "bolder is never worse in score"
+    counts = [sum(n.op_type == "MatMul" for n in quantize.quantized(onnx.load(tmp_path / name)).graph.node) for name in ("plain.onnx", "wide.onnx")]
+    assert counts[1] - counts[0] == 2, "values and logits are put together in floats"
     sys.argv = ["export.py", str(tmp_path / "s.safetensors"), str(tmp_path / "x.onnx"), "--bolder", "0.5"]
     with pytest.raises(SystemExit):
         export.main()
