@@ -15,7 +15,7 @@ from torch import nn
 
 # Lowers the logit of a setting until it cannot be eligible.
 NEVER = 20.0
-# Fewer flows of C are none, and what the feature must be over that, as the schema normalises it, to be whole.
+# From so many flows of C on it sends; none are EDGE less, as the schema normalises them, and between the two it is by degrees.
 FLOWS, EDGE = 0.5, 0.02
 
 
