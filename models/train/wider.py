@@ -1,7 +1,7 @@
 """Settings that a student was not taught, put together from its own answers: every gain at every target.
 
 Labels know a gain at few targets (src/eval/oracle/settings.rs), and so does a student. What a gain adds at a target between two of those is
-taken to lie between what it adds at them, beyond the outermost to be what it adds there, as values.between does with labels.
+taken to lie between what it adds at them, beyond the outermost to be what it adds there: values.between, which does it with labels.
 It holds where C sends; without a flow of C the student was told nothing of gains, and what is put together is not eligible.
 
 It trains nothing, and knows no formula of the AQM.
@@ -27,27 +27,11 @@ def settings():
     return [*values.CANDIDATES, *(s for s in every if s not in values.CANDIDATES)]
 
 
-def weights(of):
-    """(candidates, settings): how much of each candidate's answer is in that of each setting of `of`."""
-    _, usual, ramp = values.DEFAULT
-    number = {c: i for i, c in enumerate(values.CANDIDATES)}
-    table = np.zeros((len(number), len(of)), np.float32)
-    for column, setting in enumerate(of):
-        if setting in number:
-            table[number[setting], column] = 1
-            continue
-        target, gain, _ = setting
-        taught = sorted(t for t, g, r in number if (g, r) == (gain, ramp))
-        table[number[target, usual, ramp], column] += 1
-        for at, share in zip(taught, _shares(target, taught), strict=True):
-            table[number[at, gain, ramp], column] += share
-            table[number[at, usual, ramp], column] -= share
-    return table
-
-
-def _shares(target, taught):
-    """Weights of `taught`, ascending, that read a line through them at `target`."""
-    return np.array([np.interp(target, taught, row) for row in np.eye(len(taught))])
+def together(of):
+    """(candidates, settings), how much of each candidate's answer is in that of each setting of `of`; and for each whether it was put together."""
+    units = dict(zip(values.CANDIDATES, np.eye(len(values.CANDIDATES)), strict=True))
+    rows, built = values.between(units, True, True, of)
+    return rows.T.astype(np.float32), built.astype(np.float32)
 
 
 class Wider(nn.Module):
@@ -59,9 +43,9 @@ class Wider(nn.Module):
 
         self.net, self.place, self.bolder = net, names.index("flows_c"), bolder
         self.few = normalised("flows_c", FLOWS)
-        of = settings()
-        self.register_buffer("weights", torch.as_tensor(weights(of)))
-        self.register_buffer("untaught", torch.as_tensor([float(s not in values.CANDIDATES) for s in of]))
+        weights, untaught = together(settings())
+        self.register_buffer("weights", torch.as_tensor(weights))
+        self.register_buffer("untaught", torch.as_tensor(untaught))
 
     def heads(self, x):
         value, feasible = self.net.heads(x)

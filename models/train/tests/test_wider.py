@@ -58,7 +58,9 @@ def test_settings_are_todays_candidates_and_every_gain_at_every_target() -> None
 )
 def test_what_a_gain_adds_lies_between_the_targets_at_which_it_is_known(setting: tuple[int, int], shares: dict[tuple[int, int], float]) -> None:
     """Gains are known at the targets of bins 5, 7 and 9; bin 2 of the gain is 1."""
-    column = wider.weights([(*setting, values.DEFAULT[2])])[:, 0]
+    weights, built = wider.together([(*setting, values.DEFAULT[2])])
+    column = weights[:, 0]
+    assert built == [(*setting, values.DEFAULT[2]) not in values.CANDIDATES]
     got = {c[:2]: float(w) for c, w in zip(values.CANDIDATES, column, strict=True) if w}
     assert got == shares
 
