@@ -9,7 +9,6 @@ use std::sync::mpsc;
 use std::{error, fmt, io, thread};
 
 use super::cell::{CellInfo, CellRecord};
-use super::oracle::candidate_knobs;
 use super::simulate::{SimulateError, simulate_guarded};
 use crate::aqm::params::Knobs;
 use crate::control::policy::Abstention;
@@ -126,19 +125,20 @@ impl Drop for Seat {
 }
 
 /// Makes `runs` under the policy `choose`, which results call `name`, with `at_once` of them under way, and returns their
-/// records in order. Each asks every `period`, at its first window for the first time, which of
-/// [`candidates`](super::oracle::candidates) it is to use.
+/// records in order. Each asks every `period`, at its first window for the first time, which of `candidates` it is to use,
+/// the first of which is in force until then.
 ///
 /// # Errors
 /// After a failure all runs are given up.
 pub fn run<E>(
     runs: &[Run<'_>],
     name: &str,
+    candidates: &[Knobs],
     period: Span,
     at_once: usize,
     mut choose: impl FnMut(&[Question]) -> Result<Vec<Answer>, E>,
 ) -> Result<Vec<CellRecord>, BatchError<E>> {
-    let (schema, candidates) = (Schema::embedded(), candidate_knobs());
+    let schema = Schema::embedded();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let (events, heard) = mpsc::channel();
@@ -146,7 +146,7 @@ pub fn run<E>(
             let (answer, answers) = mpsc::channel();
             let seat = Seat { run, events: events.clone(), outcome: None };
             let ask = asking(run, events.clone(), answers);
-            let policy = Asked::new(ask, candidates.clone(), period, &schema);
+            let policy = Asked::new(ask, candidates.to_vec(), period, &schema);
             let Run { cell, scenario, seed } = runs[run];
             let over = &over;
             let body = move || {
@@ -256,6 +256,7 @@ mod tests {
     use crate::config::Policy;
     use crate::control::model::ModelFile;
     use crate::eval::audit::wrappers::Frozen;
+    use crate::eval::oracle::candidate_knobs;
     use crate::eval::simulate::simulate;
 
     const PERIOD: Span = Span::from_millis(128);
@@ -288,7 +289,7 @@ mod tests {
         let links = links();
         for (at_once, calls) in [(3, 16), (2, 20), (1, 36), (0, 36)] {
             let mut heard: Vec<Vec<(usize, u64)>> = Vec::new();
-            run(&runs(&links), "guest", PERIOD, at_once, |questions| {
+            run(&runs(&links), "guest", &candidate_knobs(), PERIOD, at_once, |questions| {
                 heard.push(questions.iter().map(|q| (q.run, q.at.as_nanos() / 1_000_000)).collect());
                 Ok::<_, ()>(vec![Some(0); questions.len()])
             })
@@ -311,7 +312,7 @@ mod tests {
     fn records_depend_on_the_answers_alone() {
         let links = links();
         let made = |at_once| {
-            run(&runs(&links), "guest", PERIOD, at_once, |questions| {
+            run(&runs(&links), "guest", &candidate_knobs(), PERIOD, at_once, |questions| {
                 let answer =
                     |q: &Question| Some((q.at.as_nanos() / 100_000_000 + q.run as u64) as usize % 50);
                 Ok::<_, ()>(questions.iter().map(answer).collect())
@@ -327,8 +328,10 @@ mod tests {
     fn answers_are_followed() {
         let links = links();
         let runs = runs(&links);
-        let constant =
-            |answer: Answer| run(&runs, "guest", PERIOD, 3, |q| Ok::<_, ()>(vec![answer; q.len()])).unwrap();
+        let constant = |answer: Answer| {
+            run(&runs, "guest", &candidate_knobs(), PERIOD, 3, |q| Ok::<_, ()>(vec![answer; q.len()]))
+                .unwrap()
+        };
         let plain = |r: &CellRecord| (r.delay_percentiles_ms.clone(), r.run.flows.clone(), r.run.queues);
         for (i, record) in constant(Some(0)).iter().enumerate() {
             let baseline = simulate(runs[i].cell, runs[i].scenario, &Policy::DualPi2, 1).unwrap();
@@ -351,7 +354,7 @@ mod tests {
         let links = links();
         let failing = |third: fn(usize) -> Result<Vec<Answer>, &'static str>| {
             let mut calls = 0;
-            let outcome = run(&runs(&links), "guest", PERIOD, 3, |questions| {
+            let outcome = run(&runs(&links), "guest", &candidate_knobs(), PERIOD, 3, |questions| {
                 calls += 1;
                 if calls < 3 { Ok(vec![Some(0); questions.len()]) } else { third(questions.len()) }
             });

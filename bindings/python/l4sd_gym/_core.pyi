@@ -92,6 +92,7 @@ class EvalPlan:
         ],
         period_s: float,
         at_once: int,
+        candidates: list[list[float]] | None,
     ) -> list[str]: ...
     def judge(self, records: list[str]) -> str: ...
 

@@ -37,6 +37,7 @@ def closed_loop(
     name: str = "model",
     at_once: int = 256,
     period_s: float = PERIOD_S,
+    candidates: Sequence[Sequence[float]] | None = None,
     reset: Callable[[NDArray[np.int64]], object] | None = None,
     out: str | PathLike[str] | None = None,
 ) -> dict[str, Any]:
@@ -47,8 +48,9 @@ def closed_loop(
     time_s)`` is called from this thread whenever all that are under way have come to a choice, which is after the first
     window and every ``period_s`` from then on. It has them all, in rising order of id: a run that is missing from a call has
     ended. Calls are fewest when ``at_once`` divides the number of runs, which is cells times ``seeds``. What it returns,
-    integers (n,), are indices of :data:`l4sd_gym.rules.CANDIDATES`; a negative one is no opinion, and the guard returns to
-    RFC 9332's constants then, as it does when a model finds a link unfamiliar.
+    integers (n,), are indices of ``candidates``; a negative one is no opinion, and the guard returns to RFC 9332's constants
+    then, as it does when a model finds a link unfamiliar. Candidates are ``[target_s, gain, ramp_min_s]`` each, RFC 9332's
+    constants first, as in ``l4sd.candidates`` of a model file; without them :data:`l4sd_gym.rules.CANDIDATES`.
     A feed-forward cannot be asked for from here.
 
     ``reset(ids)`` is called before the first call with these ids, for a policy that remembers. If ``choose`` has an attribute
@@ -62,6 +64,8 @@ def closed_loop(
     """
     if at_once < 1:
         raise ValueError(f"at_once = {at_once} is not 1 or more")
+    rows = None if candidates is None else [[float(x) for x in row] for row in candidates]
+    count = len(CANDIDATES) if rows is None else len(rows)
     key = (tuple(grids), split, split_seed, seeds, draws, smoke)
     plan = _plan(key, name)
     begin = getattr(choose, "begin", None)
@@ -81,12 +85,12 @@ def closed_loop(
         answers = np.asarray(choose(ids, features, current, time_s))
         if answers.shape != ids.shape or answers.dtype.kind not in "iu":
             raise ValueError(f"choose gave {answers.dtype} {answers.shape}; it is integers {ids.shape}")
-        if (answers >= len(CANDIDATES)).any():
-            raise ValueError(f"choose gave {answers.max()}; there are {len(CANDIDATES)} candidates")
+        if (answers >= count).any():
+            raise ValueError(f"choose gave {answers.max()}; there are {count} candidates")
         return np.ascontiguousarray(answers, np.int64)
 
     baseline = _remembered(key) if out is None else plan.baseline(out)
-    return json.loads(plan.judge([*baseline, *plan.run_guest(ask, period_s, at_once)]))
+    return json.loads(plan.judge([*baseline, *plan.run_guest(ask, period_s, at_once, rows)]))
 
 
 def _plan(key: tuple[Any, ...], guest: str | None = None) -> _core.EvalPlan:

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use l4sd::config::Policy;
+use l4sd::control::model;
 use l4sd::eval::batch::{self, BatchError};
 use l4sd::eval::plan::{self, Draws};
-use l4sd::eval::{CellRecord, EvalError, Progress, RecordLog, Unit, runner};
+use l4sd::eval::{CellRecord, EvalError, Progress, RecordLog, Unit, oracle, runner};
 use l4sd::time::Instant;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::exceptions::PyRuntimeError;
@@ -112,7 +113,8 @@ impl EvalPlan {
 
     /// Makes the runs of the guest and returns their records, JSON. Each time that all runs under way have a question,
     /// `choose` gets their numbers in [`EvalPlan::guest_runs`], features, current candidates and times, and gives a
-    /// candidate for each, negative = none.
+    /// candidate for each, negative = none. Candidates are rows of `[target_s, gain, ramp_min_s]`, those of training if
+    /// there are none.
     #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn run_guest(
         &self,
@@ -120,8 +122,12 @@ impl EvalPlan {
         choose: Py<PyAny>,
         period_s: f64,
         at_once: usize,
+        candidates: Option<Vec<[f64; 3]>>,
     ) -> PyResult<Vec<String>> {
         let period = span("period_s", period_s)?;
+        let candidates =
+            candidates.map_or_else(|| Ok(oracle::candidate_knobs()), |rows| model::settings(&rows));
+        let candidates = candidates.map_err(value_error)?;
         let Some(name) = self.plan.design.policies.last().filter(|_| self.has_guest()) else {
             return Err(value_error("the plan has no guest"));
         };
@@ -132,13 +138,15 @@ impl EvalPlan {
         };
         let runs: Vec<_> = units.iter().map(run).collect();
         let ask = |questions: &[batch::Question]| Python::attach(|py| asked(py, &choose, questions));
-        let records = py.detach(|| batch::run(&runs, name, period, at_once, ask)).map_err(|e| match e {
-            BatchError::Policy(e) => e,
-            BatchError::Unit { .. } | BatchError::Thread(_) | BatchError::Panic => {
-                PyRuntimeError::new_err(e.to_string())
-            }
-            BatchError::Count(..) | BatchError::NoCandidate(_) => value_error(e),
-        })?;
+        let records = py.detach(|| batch::run(&runs, name, &candidates, period, at_once, ask)).map_err(
+            |e| match e {
+                BatchError::Policy(e) => e,
+                BatchError::Unit { .. } | BatchError::Thread(_) | BatchError::Panic => {
+                    PyRuntimeError::new_err(e.to_string())
+                }
+                BatchError::Count(..) | BatchError::NoCandidate(_) => value_error(e),
+            },
+        )?;
         records.iter().map(|r| serde_json::to_string(r).map_err(value_error)).collect()
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import warnings
 from pathlib import Path
@@ -160,6 +161,19 @@ def test_the_baseline_is_kept(files: list[str], tmp_path: Path) -> None:
     assert closed_loop(Constant(3), files, seeds=2) == first
 
 
+def test_candidates_of_ones_own(files: list[str]) -> None:
+    """Number 3 is a target of bin 3."""
+    default, third = [0.015, 1, 0.0008], [0.00179544, 1, 0.0008]
+    assert closed_loop(Constant(1), files, seeds=1, candidates=[default, third]) == closed_loop(Constant(3), files, seeds=1)
+    for given, said in [
+        ([default, [0.1, 1, 0.0008]], "candidate 1, [0.1, 1, 0.0008], is outside what the guard admits"),
+        ([third, default], "first candidate must be RFC 9332's constants, [0.015, 1, 0.0008]"),
+        ([default], "choose gave 1; there are 1 candidates"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(said)):
+            closed_loop(Constant(1), files, seeds=1, candidates=given)
+
+
 def test_the_shipped_model_asked_from_here_is_the_shipped_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Unfamiliar links, the guard and the latency of decisions are in the same path, so that nothing differs. Without its feed-forward, which is
     not asked for from here: under another name its rule is a note."""
@@ -185,7 +199,7 @@ def test_the_shipped_model_asked_from_here_is_the_shipped_model(monkeypatch: pyt
 
     plain = tmp_path / "student.onnx"
     plain.write_bytes(STUDENT.read_bytes().replace(b"l4sd.feed_forward_rule", b"note.feed_forward_rule"))
-    ours = closed_loop(student, seeds=1, smoke=True, name="student")
+    ours = closed_loop(student, seeds=1, smoke=True, name="student", candidates=json.loads(card["l4sd.candidates"]))
     theirs = json.loads(evaluate([], [f"model:{plain}"], seeds=1, smoke=True, ray=False))
     for part in ("cells", "runs"):
         assert rows(ours, "student", part) == rows(theirs, "model", part)

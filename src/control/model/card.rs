@@ -297,18 +297,26 @@ fn candidates(text: &str) -> Result<Vec<Knobs>, Fault> {
             rows.len()
         )));
     }
+    settings(&rows).map_err(|e| wrong(format!("its {e}")))
+}
+
+/// What rows of `[target_s, gain, ramp_min_s]` set: each within the guard's bounds, RFC 9332's first.
+///
+/// # Errors
+/// Which row is not, in words.
+pub fn settings(rows: &[[f64; 3]]) -> Result<Vec<Knobs>, String> {
     let bounds = GuardParams::default();
     let within =
         |(least, most): (Span, Span), s: f64| (least.as_secs_f64()..=most.as_secs_f64()).contains(&s);
     let mut knobs = Vec::with_capacity(rows.len());
-    for (i, [target, gain, ramp]) in rows.into_iter().enumerate() {
+    for (i, &[target, gain, ramp]) in rows.iter().enumerate() {
         if !within(bounds.target, target)
             || !within(bounds.ramp_min, ramp)
             || !(bounds.gain[0]..=bounds.gain[bounds.gain.len() - 1]).contains(&gain)
         {
-            return Err(wrong(format!(
-                "its candidate {i}, [{target}, {gain}, {ramp}], is outside what the guard admits"
-            )));
+            return Err(format!(
+                "candidate {i}, [{target}, {gain}, {ramp}], is outside what the guard admits"
+            ));
         }
         knobs.push(Knobs {
             target: Span::from_secs_f64(target),
@@ -318,7 +326,7 @@ fn candidates(text: &str) -> Result<Vec<Knobs>, Fault> {
         });
     }
     if knobs.first() != Some(&Knobs::default()) {
-        return Err(wrong("its first candidate must be RFC 9332's constants, [0.015, 1, 0.0008]"));
+        return Err("first candidate must be RFC 9332's constants, [0.015, 1, 0.0008]".to_owned());
     }
     Ok(knobs)
 }

@@ -19,7 +19,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use card::{Card, FeedForwardRule};
+pub use card::{Card, FeedForwardRule, settings};
 pub use encoder::EncoderFile;
 pub use file::ModelFile;
 pub use session::Session;
