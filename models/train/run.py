@@ -7,7 +7,7 @@ Each stage has a folder of OUT, each of its jobs (a seed, a model file) one line
 all that it read and wrote. A job whose line is there for the same command, the same inputs and the same scripts, and whose outputs are as
 it left them, is not run again. What is said while a job runs is in log.txt of its folder.
 
-A teacher has --members students, whose mean is put into one, `ensemble`, and with several --seeds that of all teachers' students into one more, `teachers-ensemble`, which is what ships; `alone-ensemble` is the mean of --members without a teacher. Each mean is judged with every gain at every target too, `-wider`. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
+A teacher has --members students, whose mean is put into one, `ensemble`, and with several --seeds that of all teachers' students into one more, `teachers-ensemble`; `alone-ensemble` is the mean of --members without a teacher. Each mean is judged as it is and with every gain at every target, `-wider`, in 8 bits too. What ships is `teachers-ensemble-wider`. A student on the teacher's states too is `distilled`, then `rl`; its `alone` is the same student on the same states without a teacher. Training itself is in the scripts of each stage, and their arguments are here and nowhere else. Several GPUs: --gpus; a process a seed (--seeds), or
 a part of the ablation's runs, each on a GPU of its own. With --ranks a teacher is trained by several processes of torchrun, on as many of
 the GPUs; nothing else is, and nothing over several hosts. With --ray the episodes of histories go to the machines of a Ray cluster.
 """
@@ -200,8 +200,9 @@ def plan(args):
             (plain,) = add("export", f"{of}-plain", [*python, script("export.py"), mean, out / "export" / f"{of}-plain" / "student.onnx", "--threshold", THRESHOLD, *more], [mean], ["student.onnx"])
             (held,) = add("export", f"{of}-held", [*python, script("early_marks.py"), plain, out / "export" / f"{of}-held" / "student.onnx"], [plain], ["student.onnx"])
             (ruled[kind],) = add("export", of, [*python, script("feed_forward.py"), held, out / "export" / of / "student.onnx"], [held], ["student.onnx"])
-        (small,) = add("export", f"{name}-ensemble-int8", [*python, script("quantize.py"), ruled[""], out / "export" / f"{name}-ensemble-int8" / "student.onnx", "--states", mean], [ruled[""], mean], ["student.onnx"])
-        shown += [(f"{name}-ensemble", ruled[""]), (f"{name}-ensemble-int8", small), (f"{name}-ensemble-wider", ruled["-wider"])]
+        wide, of = ruled["-wider"], f"{name}-ensemble-wider-int8"
+        (small,) = add("export", of, [*python, script("quantize.py"), wide, out / "export" / of / "student.onnx", "--states", mean], [wide, mean], ["student.onnx"])
+        shown += [(f"{name}-ensemble", ruled[""]), (f"{name}-ensemble-wider", wide), (of, small)]
     judged = []
     for name, file in shown:
         folder = out / "judge" / name

@@ -46,7 +46,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     assert all(" OUT/teacher/seed-1/teacher.safetensors " in plain[m] and "--share 0.7 " in plain[m] for m in taught) and all("--share 0 " in plain[m] and "teacher.safetensors" not in plain[m] for m in alone)
     for name, of in (("seed-1", taught), ("alone", alone)):
         assert all(f"OUT/{m.replace(' ', '/')}/student.safetensors " in plain[f"ensemble {name}"] for m in of) and f"OUT/export/{name}-ensemble/student.onnx" in plain[f"judge {name}-ensemble"]
-        assert f"OUT/ensemble/{name}/student.safetensors" in plain[f"export {name}-ensemble-int8"] and f"OUT/export/{name}-ensemble-held/student.onnx" in plain[f"export {name}-ensemble"] and f"OUT/export/{name}-ensemble-plain/student.onnx" in plain[f"export {name}-ensemble-held"]
+        assert f"OUT/ensemble/{name}/student.safetensors" in plain[f"export {name}-ensemble-wider-int8"] and f"OUT/export/{name}-ensemble-wider/student.onnx" in plain[f"export {name}-ensemble-wider-int8"] and f"OUT/export/{name}-ensemble-held/student.onnx" in plain[f"export {name}-ensemble"] and f"OUT/export/{name}-ensemble-plain/student.onnx" in plain[f"export {name}-ensemble-held"]
     assert [t for t in commands(tmp_path, "--members", "1") if t.startswith("members")] == [taught[0], alone[0]]
     assert [title.split()[0] for title in plain] == sorted((t.split()[0] for t in plain), key=run.STAGES.index), "in the order of the stages"
     assert set(run.STAGES) == {t.split()[0] for t in plain}
@@ -70,7 +70,7 @@ def test_each_option_changes_what_it_is_named_after(tmp_path: Path) -> None:
     two = commands(tmp_path, "--seeds", "1,7")
     together = {t for t in two if " teachers" in t}
     assert "--seed 7 " in two["teacher seed-7"] and "seed-7/student.safetensors" in two["export seed-7-distilled"] and len(two) - len(together) == 2 * len(plain) - 21, "of each seed all but oracle, two histories, the data of few-shot, ablation, what is without a teacher (three members, their mean, its seven files, three judgements), what ships and the card"
-    assert together == {"ensemble teachers", *(f"export teachers-ensemble{part}" for part in ("", "-plain", "-held", "-int8", "-wider", "-wider-plain", "-wider-held")), *(f"judge teachers-ensemble{part}" for part in ("", "-int8", "-wider"))}
+    assert together == {"ensemble teachers", *(f"export teachers-ensemble{part}" for part in ("", "-plain", "-held", "-wider", "-wider-plain", "-wider-held", "-wider-int8")), *(f"judge teachers-ensemble{part}" for part in ("", "-wider", "-wider-int8"))}
     of = " ".join(f"OUT/members/seed-{t}-{m}/student.safetensors" for t in (1, 7) for m in (101, 102, 103))
     assert f"/student.safetensors {of} --histories " in two["ensemble teachers"], "of all students with a teacher, and of them alone"
     assert all(("--threshold 0.45" in command) == (title.endswith(("-ensemble-plain", "-ensemble-wider-plain")) or title.startswith("ensemble ")) for title, command in two.items())
