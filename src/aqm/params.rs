@@ -199,7 +199,7 @@ pub enum Law {
 pub struct Knobs {
     /// Classic queue delay target, 1..=25 ms.
     pub target: Span,
-    /// Multiplies alpha and beta, 0.5..=2.
+    /// Multiplies alpha and beta, 0.5..=8.
     pub gain: f64,
     /// Sojourn at which the L ramp begins, 0.2..=8 ms; its width is half of that.
     pub ramp_min: Span,
