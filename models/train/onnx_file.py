@@ -154,6 +154,19 @@ def load(path):
     return model, told
 
 
+def behind_feasible(graph, rule, was, held, steps):
+    """Puts `steps` (operator, inputs, output) behind the output `feasible` of a graph; they read it as `was` and end in `feasible`. Names that
+    begin with a dot are the rule's own; `held` are its constants, by name without the dot."""
+    for node in graph.node:
+        for of in (node.input, node.output):
+            of[:] = [was if name == "feasible" else name for name in of]
+    graph.initializer.extend(numpy_helper.from_array(value, f"{rule}.{name}") for name, value in held.items())
+    whole = lambda name: rule + name if name.startswith(".") else name  # noqa: E731
+    for i, (kind, reads, writes) in enumerate(steps):
+        axis = {"axis": 1} if kind == "Gather" else {}
+        graph.node.append(helper.make_node(kind, [whole(r) for r in reads], [whole(writes)], name=f"{rule}.{i}", **axis))
+
+
 def finish(path, model, metadata, golden_in):
     """Writes the file of a policy that takes features alone."""
     return _finish(path, model, metadata, [(x,) for x in golden_in], ["features"], {"l4sd.candidates": _candidates()})
